@@ -1,0 +1,3 @@
+module example.org/agentkeys
+
+go 1.26.0
