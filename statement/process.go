@@ -57,12 +57,14 @@ type Drop struct {
 }
 
 // ReportLost says that an object is missing (or found again): 404 or wrong bytes,
-// never an outage.
+// never an outage. Height is the row's as it stands: a replayed report finds it
+// changed.
 type ReportLost struct {
 	User, Agent agentkeys.Wallet
 	Service     agentkeys.ServiceID
 	Version     uint64
 	Hash        agentkeys.Hash
+	Height      uint64
 	Missing     bool
 	ValidUntil  uint64
 }
@@ -177,10 +179,11 @@ func (s Drop) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(append(b, byte(s.Reason)), s.ValidUntil)
 }
 
-// Append adds user 20, agent 20, service 32, version 8, hash 32, missing 1, valid
-// until 8.
+// Append adds user 20, agent 20, service 32, version 8, hash 32, height 8,
+// missing 1, valid until 8.
 func (s ReportLost) Append(b []byte) []byte {
 	b = appendRow(b, s.User, s.Agent, s.Service, s.Version, s.Hash)
+	b = binary.BigEndian.AppendUint64(b, s.Height)
 	return binary.BigEndian.AppendUint64(appendBool(b, s.Missing), s.ValidUntil)
 }
 
@@ -302,6 +305,7 @@ func readReportLost(r *agentkeys.Reader) (s ReportLost) {
 	r.Copy(s.Service[:])
 	s.Version = r.U64()
 	r.Copy(s.Hash[:])
+	s.Height = r.U64()
 	s.Missing = r.Bool()
 	s.ValidUntil = r.U64()
 	return s
