@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Builds the six binaries into bin/: static, reproducible, two at a time, saying what it is at.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/env.sh
+. scripts/env.sh
+
+BINARIES="
+. agentkeys
+. agentkeys-custodian
+. agentkeys-rotator
+. agentkeys-operator
+devcloud agentkeys-devcloud
+chain agentkeysd
+"
+TICK=10
+
+# ticker NAME: a line now and then, because a cold build of the chain takes minutes.
+ticker() {
+  local seconds=0
+  # The sleep outlives a kill of this loop for a moment, so it must not hold the reader of our output.
+  while sleep "$TICK" >/dev/null 2>&1; do
+    seconds=$((seconds + TICK))
+    printf '      %s: still building, %d s\n' "$1" "$seconds"
+  done
+}
+
+# compile MODULE NAME
+compile() {
+  if [ ! -d "$1/cmd/$2" ]; then
+    echo "build: $1/cmd/$2 is missing from this checkout" >&2
+    return 1
+  fi
+  local bin="$PWD/bin"
+  (cd "$1" && go build -p 2 -trimpath -buildvcs=false -ldflags='-s -w' -o "$bin/$2" "./cmd/$2")
+}
+
+mkdir -p bin
+count=0 failed=0 TICKER=""
+trap '[ -z "$TICKER" ] || kill "$TICKER" 2>/dev/null || true' EXIT
+while read -r module name; do
+  [ -n "$module" ] || continue
+  count=$((count + 1))
+  SECONDS=0
+  printf '[%d/6] building %s\n' "$count" "$name"
+  ticker "$name" &
+  TICKER=$!
+  compile "$module" "$name" || failed=$((failed + 1))
+  if kill "$TICKER" 2>/dev/null; then wait "$TICKER" 2>/dev/null || true; fi
+  TICKER=""
+  printf '      %s: %d s\n' "$name" "$SECONDS"
+done <<<"$BINARIES"
+
+if [ "$failed" -gt 0 ]; then
+  echo "build: $failed of $count failed" >&2
+  exit 1
+fi
