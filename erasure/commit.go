@@ -1,0 +1,338 @@
+package erasure
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Commit erases what was marked and folds records into shards, in one generation
+// however many they are: docs/spec/erasure.md, "Commit". It finishes a commit
+// that an error or a crash cut short first. Nil means that the old root is gone
+// from the anchor and old objects are deleted; with nothing to do it does nothing.
+// After an error nothing is lost and a repeat is safe.
+func (t *Tree) Commit(ctx context.Context) error {
+	t.commit.Lock()
+	defer t.commit.Unlock()
+	if t.lost {
+		return fmt.Errorf("%w: a staged root has lost its index: restore the object or evict anchor %s", ErrNoRoot, t.cfg.ID)
+	}
+	if err := t.retireOld(ctx); err != nil {
+		return err
+	}
+	if t.next != nil {
+		if err := t.checkLive(ctx); err != nil {
+			return err
+		}
+		if err := t.finish(ctx); err != nil {
+			return err
+		}
+	}
+	touched, err := t.begin()
+	if err != nil {
+		return err
+	}
+	if t.next == nil {
+		return t.sweep(ctx)
+	}
+	if err := t.prepare(ctx, touched); err != nil {
+		t.abandon(!errors.Is(err, ErrLive))
+		return err
+	}
+	return t.finish(ctx)
+}
+
+// retireOld destroys the root that a crash left behind the committed one.
+func (t *Tree) retireOld(ctx context.Context) error {
+	if t.old == nil {
+		return nil
+	}
+	if err := t.checkLive(ctx); err != nil {
+		return err
+	}
+	if err := t.destroy(ctx, t.old.root, t.now.root); err != nil {
+		return err
+	}
+	t.old.wipe()
+	t.old = nil
+	return nil
+}
+
+// begin makes the next root, in memory only, and from here on puts go under both.
+// It returns the shards to write anew; next stays nil when there is nothing to do.
+func (t *Tree) begin() (touched [shardCount]bool, err error) {
+	shielding, err := t.cfg.Shielding(t.cfg.Version)
+	if err != nil {
+		return touched, fmt.Errorf("shielding key %d: %w", t.cfg.Version, err)
+	}
+	defer clear(shielding[:])
+	t.phase.Lock()
+	defer t.phase.Unlock()
+	touched = t.now.dirty
+	if len(t.marked) == 0 && !slices.Contains(touched[:], true) && t.now.version == t.cfg.Version {
+		return touched, nil
+	}
+	var root Root
+	rand.Read(root[:])
+	t.next = newGeneration(t.place, t.now.number+1, t.cfg.Version, root, shielding)
+	clear(root[:])
+	t.erasing, t.marked = t.marked, make(map[ShareID]struct{})
+	for id := range t.erasing {
+		if t.shares.has(id) {
+			touched[id.shard()] = true
+		}
+	}
+	return touched, nil
+}
+
+// abandon forgets a next root that never left memory.
+func (t *Tree) abandon(keepMarks bool) {
+	t.phase.Lock()
+	defer t.phase.Unlock()
+	if keepMarks {
+		for id := range t.erasing {
+			t.marked[id] = struct{}{}
+		}
+	}
+	t.next.wipe()
+	t.next, t.erasing, t.swept = nil, nil, false
+}
+
+// checkLive stops everything when a live epoch would be left without its share.
+// The first commit has nothing to lose.
+func (t *Tree) checkLive(ctx context.Context) error {
+	t.step("commit: check live shares")
+	if t.now.number == 0 {
+		return nil
+	}
+	return t.cfg.Live(ctx, func(id ShareID) error {
+		if _, ok := t.erasing[id]; ok {
+			return fmt.Errorf("%w: %s: nothing was erased: check what was marked", ErrLive, id)
+		}
+		if !t.shares.has(id) {
+			return fmt.Errorf("%w: %s: nothing was erased: restore its object or fill this tree from another anchor", ErrMissing, id)
+		}
+		return nil
+	})
+}
+
+// prepare makes the next tree durable and reads all of it back.
+func (t *Tree) prepare(ctx context.Context, touched [shardCount]bool) error {
+	if err := t.checkLive(ctx); err != nil {
+		return err
+	}
+	row, err := t.row(ctx)
+	if err != nil {
+		return err
+	}
+	if !t.now.is(row) {
+		return fmt.Errorf("%w: generation %d", ErrDiverged, row.Generation)
+	}
+	x := &t.next.index
+	x.generation, x.term, x.height, x.version = t.next.number, row.Term, row.Height, t.next.version
+	t.step("commit: write shards")
+	err = each(ctx, shardCount, func(ctx context.Context, n int) (err error) {
+		x.shards[n], err = t.writeShard(ctx, byte(n), touched[n])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.step("commit: write index")
+	object := t.next.indexFrame().seal(t.next.indexKey, x.append())
+	t.next.hash = sha256.Sum256(object)
+	return t.putBack(ctx, t.place.indexName(t.next.number, t.next.tag), object)
+}
+
+// writeShard seals a touched shard under a new key. One that is not touched stays
+// if the store still gives it, else it is written anew from memory.
+func (t *Tree) writeShard(ctx context.Context, n byte, touched bool) (shardRef, error) {
+	if ref := t.now.index.shards[n]; !touched {
+		intact, err := t.intact(ctx, n, ref)
+		if err != nil || intact {
+			return ref, err
+		}
+	}
+	entries := t.shares.entries(n)
+	defer clear(entries)
+	kept := slices.DeleteFunc(entries, func(e entry) bool {
+		_, ok := t.erasing[e.id]
+		return ok
+	})
+	if len(kept) == 0 {
+		return shardRef{}, nil
+	}
+	ref := shardRef{shares: uint32(len(kept))}
+	rand.Read(ref.key[:])
+	object := shardFrame(t.place, n).seal(ref.key, appendShard(kept))
+	ref.hash = sha256.Sum256(object)
+	return ref, t.putBack(ctx, t.place.shardName(n, ref.hash), object)
+}
+
+func (t *Tree) intact(ctx context.Context, n byte, ref shardRef) (bool, error) {
+	if ref.shares == 0 {
+		return true, nil
+	}
+	object, err := t.cfg.Objects.Get(ctx, t.place.shardName(n, ref.hash))
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("share shard: get: %w", err)
+	}
+	return sha256.Sum256(object) == ref.hash, nil
+}
+
+// putBack writes an object whose name nobody else can have used and reads it back.
+func (t *Tree) putBack(ctx context.Context, name string, object []byte) error {
+	if err := t.cfg.Objects.Put(ctx, name, object); err != nil {
+		return fmt.Errorf("tree object: put: %w", err)
+	}
+	stored, err := t.cfg.Objects.Get(ctx, name)
+	if err != nil {
+		return fmt.Errorf("tree object: read back: %w", err)
+	}
+	if sha256.Sum256(stored) != sha256.Sum256(object) {
+		return fmt.Errorf("%w: read back", ErrTampered)
+	}
+	return nil
+}
+
+// finish takes a durable next tree to the anchor and the chain, then destroys the
+// old root. Every part of it can be repeated.
+func (t *Tree) finish(ctx context.Context) error {
+	t.step("commit: stage root")
+	if err := t.stage(ctx); err != nil {
+		return err
+	}
+	t.step("commit: commit on the chain")
+	if err := t.commitRow(ctx); err != nil {
+		return err
+	}
+	if err := t.destroy(ctx, t.now.root, t.next.root); err != nil {
+		return err
+	}
+	t.step("commit: forget keys")
+	t.takeOver()
+	return t.sweep(ctx)
+}
+
+func (t *Tree) stage(ctx context.Context) error {
+	if err := t.cfg.Anchor.Stage(ctx, t.next.root); err != nil {
+		return fmt.Errorf("anchor: stage: %w", err)
+	}
+	roots, err := t.cfg.Anchor.Roots(ctx)
+	defer clear(roots)
+	if err != nil {
+		return fmt.Errorf("anchor: read back: %w", err)
+	}
+	if !slices.Contains(roots, t.next.root) {
+		return errors.New("anchor: staged root does not read back: evict the anchor")
+	}
+	return nil
+}
+
+func (t *Tree) commitRow(ctx context.Context) error {
+	row, err := t.row(ctx)
+	if err != nil || t.next.is(row) {
+		return err
+	}
+	if t.now.is(row) {
+		row, err = t.cfg.Chain.CommitTree(ctx, t.cfg.ID, row.Term, t.now.number, t.next.hash)
+		if err != nil {
+			return fmt.Errorf("commit tree: %w", err)
+		}
+	}
+	// Only the proven row that names the next tree allows destroying this one.
+	if !t.next.is(row) {
+		return fmt.Errorf("%w: generation %d", ErrDiverged, row.Generation)
+	}
+	return nil
+}
+
+// row refuses verified state from before the tree that is open.
+func (t *Tree) row(ctx context.Context) (Row, error) {
+	row, err := t.cfg.Chain.Anchor(ctx, t.cfg.ID)
+	if err != nil {
+		return Row{}, fmt.Errorf("anchor row: %w", err)
+	}
+	if row.Height < t.now.index.height || row.Term < t.now.index.term {
+		return Row{}, fmt.Errorf("%w: height %d is below the floor", ErrDiverged, row.Height)
+	}
+	return row, nil
+}
+
+func (g *generation) is(row Row) bool {
+	return g.number == row.Generation && g.hash == row.IndexHash
+}
+
+// destroy erases root only while keep is held too, and looks whether it is gone.
+func (t *Tree) destroy(ctx context.Context, root, keep Root) error {
+	defer clear(root[:])
+	defer clear(keep[:])
+	t.step("commit: destroy old root")
+	if root != (Root{}) {
+		if err := t.cfg.Anchor.Destroy(ctx, root); err != nil {
+			return fmt.Errorf("anchor: destroy: %w", err)
+		}
+	}
+	t.step("commit: look whether it is gone")
+	roots, err := t.cfg.Anchor.Roots(ctx)
+	defer clear(roots)
+	if err != nil {
+		return fmt.Errorf("anchor: look: %w", err)
+	}
+	if len(roots) != 1 || roots[0] != keep {
+		return errors.New("anchor: holds other roots than the committed one: evict the anchor")
+	}
+	return nil
+}
+
+// takeOver makes next the current generation and zeroes what it left behind.
+func (t *Tree) takeOver() {
+	t.phase.Lock()
+	defer t.phase.Unlock()
+	for id := range t.erasing {
+		t.shares.remove(id)
+	}
+	for id, newest := range t.doubt {
+		if newest < t.next.number {
+			delete(t.doubt, id)
+		}
+	}
+	t.now.wipe()
+	t.now, t.next, t.erasing, t.swept = t.next, nil, nil, false
+}
+
+// sweep deletes every object of the tree that the current index does not name.
+// They are closed for good already; deleting keeps the store small.
+func (t *Tree) sweep(ctx context.Context) error {
+	if t.swept {
+		return nil
+	}
+	t.step("commit: delete old objects")
+	names, err := t.cfg.Objects.List(ctx, t.place.prefix())
+	if err != nil {
+		return fmt.Errorf("tree objects: list: %w", err)
+	}
+	keep := map[string]bool{t.place.indexName(t.now.number, t.now.tag): true}
+	for n, ref := range t.now.index.shards {
+		keep[t.place.shardName(byte(n), ref.hash)] = true
+	}
+	records := t.place.recordPrefix(t.now.number, t.now.tag)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return keep[name] || strings.HasPrefix(name, records)
+	})
+	err = each(ctx, len(names), func(ctx context.Context, i int) error {
+		return t.cfg.Objects.Delete(ctx, names[i])
+	})
+	if err != nil {
+		return fmt.Errorf("tree objects: delete: %w", err)
+	}
+	t.swept = true
+	return nil
+}

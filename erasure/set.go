@@ -1,0 +1,200 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"example.org/agentkeys"
+)
+
+// Set is the trees of all live anchors. A share counts as stored once it is in
+// every one of them; any one that is open is enough to read.
+type Set struct {
+	mu      sync.RWMutex
+	members []*member
+}
+
+type member struct {
+	cfg  Config
+	tree *Tree // nil until its anchor could be opened
+}
+
+// NewSet makes a set of anchors, none of them open.
+func NewSet(anchors ...Config) *Set {
+	s := &Set{}
+	for _, cfg := range anchors {
+		s.Add(cfg)
+	}
+	return s
+}
+
+// Add takes in an anchor. It holds every live share after Open, Commit, Fill and
+// another Commit; only then may it count as live on the chain.
+func (s *Set) Add(cfg Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = append(s.members, &member{cfg: cfg})
+}
+
+// Evict leaves out an anchor that the chain shows as evicted.
+func (s *Set) Evict(id AnchorID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, m := range s.members {
+		if m.cfg.ID == id {
+			s.members = append(s.members[:i:i], s.members[i+1:]...)
+			return
+		}
+	}
+}
+
+// Open opens every anchor that is not open yet and may be called again. An error
+// names those that are still dead; the others work.
+func (s *Set) Open(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, m := range s.members {
+		if m.tree != nil {
+			continue
+		}
+		tree, err := Open(ctx, m.cfg)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("anchor %s: %w", m.cfg.ID, err))
+			continue
+		}
+		m.tree = tree
+	}
+	return errors.Join(errs...)
+}
+
+// Tree gives the tree of one anchor, nil while it is not open.
+func (s *Set) Tree(id AnchorID) *Tree {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, m := range s.members {
+		if m.cfg.ID == id {
+			return m.tree
+		}
+	}
+	return nil
+}
+
+// Get gives a share from the first tree that has it.
+func (s *Set) Get(id ShareID) (Share, bool) {
+	trees, _ := s.trees()
+	for _, t := range trees {
+		if share, ok := t.Get(id); ok {
+			return share, true
+		}
+	}
+	return Share{}, false
+}
+
+// Put stores a share in every tree, or says which anchor is dead. The share that
+// any tree has already is the one that counts and is returned.
+func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
+	trees, err := s.trees()
+	if err != nil {
+		return Share{}, err
+	}
+	if have, ok := s.Get(id); ok {
+		share = have
+	}
+	// One after the other: the first decides between concurrent puts.
+	for i, t := range trees {
+		stored, err := t.Put(ctx, id, share)
+		if err != nil {
+			return Share{}, fmt.Errorf("anchor %s: %w", t.cfg.ID, err)
+		}
+		if i > 0 && stored != share {
+			return Share{}, fmt.Errorf("anchor %s: %w: two shares for %s", t.cfg.ID, ErrTampered, id)
+		}
+		share = stored
+	}
+	if len(trees) == 0 {
+		return Share{}, errors.New("anchor: the set has none")
+	}
+	return share, nil
+}
+
+// Fill copies every live share that a tree lacks from one that has it.
+func (s *Set) Fill(ctx context.Context) error {
+	trees, err := s.trees()
+	if err != nil || len(trees) == 0 {
+		return err
+	}
+	var lacking []ShareID
+	err = trees[0].cfg.Live(ctx, func(id ShareID) error {
+		for _, t := range trees {
+			if !t.shares.has(id) {
+				lacking = append(lacking, id)
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return each(ctx, len(lacking), func(ctx context.Context, i int) error {
+		share, ok := s.Get(lacking[i])
+		if !ok {
+			return fmt.Errorf("%w: %s: no anchor has it", ErrMissing, lacking[i])
+		}
+		_, err := s.Put(ctx, lacking[i], share)
+		return err
+	})
+}
+
+// Erase marks shares in every open tree. After a dead anchor opens again, mark
+// them again: Erased says for which anchors.
+func (s *Set) Erase(ids ...ShareID) {
+	trees, _ := s.trees()
+	for _, t := range trees {
+		t.Erase(ids...)
+	}
+}
+
+// Commit commits every open tree. An error names each anchor where erasing is not
+// complete, dead ones included.
+func (s *Set) Commit(ctx context.Context) error {
+	trees, err := s.trees()
+	errs := []error{err}
+	for _, t := range trees {
+		if err := t.Commit(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("anchor %s: %w", t.cfg.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Erased says per anchor whether it has erased the epoch: each keeper signs
+// DestroyEpoch only for an anchor that is true here.
+func (s *Set) Erased(user agentkeys.Wallet, epoch agentkeys.Epoch) map[AnchorID]bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	erased := make(map[AnchorID]bool, len(s.members))
+	for _, m := range s.members {
+		erased[m.cfg.ID] = m.tree != nil && m.tree.Erased(user, epoch)
+	}
+	return erased
+}
+
+// trees gives the open trees and an error that names the dead anchors.
+func (s *Set) trees() ([]*Tree, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var trees []*Tree
+	var errs []error
+	for _, m := range s.members {
+		if m.tree == nil {
+			errs = append(errs, fmt.Errorf("anchor %s: not open: open it again or evict it", m.cfg.ID))
+			continue
+		}
+		trees = append(trees, m.tree)
+	}
+	return trees, errors.Join(errs...)
+}

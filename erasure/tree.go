@@ -1,0 +1,225 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"example.org/agentkeys"
+)
+
+// Config says what one tree works on. All fields but Step are required.
+type Config struct {
+	Vault   agentkeys.VaultID
+	ID      AnchorID
+	Objects Objects
+	Anchor  Anchor
+	Chain   Chain
+	// Version is the wrap version of the next commit: the number of the shielding
+	// key in use. Shielding gives the key of a version, older ones included until
+	// a commit has left them behind.
+	Version   uint32
+	Shielding func(version uint32) ([32]byte, error)
+	// Live visits the share id of every active epoch and of every draining epoch
+	// with credentials left, from complete verified rows.
+	Live func(ctx context.Context, visit func(ShareID) error) error
+	// Step, if set, is called before every step with its name; tests stop there.
+	Step func(name string)
+}
+
+// Tree is the share tree of one anchor. Its methods may be called concurrently.
+type Tree struct {
+	cfg    Config
+	place  place
+	shares memory
+
+	commit sync.Mutex // one Commit at a time; guards old, lost, unswept
+	old    *generation
+	lost   bool
+	swept  bool
+
+	// phase is held for reading while a Put writes, so that a commit begins and
+	// ends between puts, never inside one.
+	phase   sync.RWMutex
+	now     *generation
+	next    *generation
+	erasing map[ShareID]struct{} // what next leaves out
+	opened  uint64               // newest generation an earlier process may have written
+
+	mu     sync.Mutex // guards dirty of every generation, marked and doubt
+	marked map[ShareID]struct{}
+	doubt  map[ShareID]uint64 // failed puts: the newest generation they may be in
+
+	unreadable atomic.Int64
+}
+
+// Get gives a share from memory; it never waits for the store or a commit. The
+// caller clears its copy.
+func (t *Tree) Get(id ShareID) (Share, bool) { return t.shares.get(id) }
+
+// IDs visits every share held, so that the custodian can find those that no row
+// needs, for example of a re-wrap that a crash cut short.
+func (t *Tree) IDs() iter.Seq[ShareID] { return t.shares.ids() }
+
+// Unreadable counts records that the store listed at Open but did not give or
+// gave with wrong bytes. Above 0 is worth an alarm; a live one stops Commit.
+func (t *Tree) Unreadable() int { return int(t.unreadable.Load()) }
+
+// Generation is the number of the tree that the chain names; 0 before the first
+// Commit.
+func (t *Tree) Generation() uint64 {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	return t.now.number
+}
+
+// Floor is the verified height at the last commit: verified state below it is a
+// rollback.
+func (t *Tree) Floor() uint64 {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	return t.now.index.height
+}
+
+// Put stores a share and returns once the object is durable and read back. If
+// there is one for this id already, that one is returned and counts: a repeat
+// after an error or a crash is safe, with the same or with fresh bytes.
+func (t *Tree) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
+	if share == (Share{}) || !id.valid() || id.WrapVersion > t.cfg.Version {
+		return Share{}, fmt.Errorf("share %s: zero share or id out of range", id)
+	}
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	if t.now.number == 0 {
+		return Share{}, errors.New("anchor: no tree yet: commit once before the first put")
+	}
+	if t.leaving(id) {
+		return Share{}, fmt.Errorf("%w: %s", ErrErasing, id)
+	}
+	if have, ok := t.shares.get(id); ok {
+		return have, nil
+	}
+	stored, err := t.putRecords(ctx, id, share)
+	if err != nil {
+		t.doubtful(id)
+		return Share{}, err
+	}
+	t.step("put: remember")
+	if !t.shares.put(id, stored) {
+		return Share{}, fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+	}
+	return stored, nil
+}
+
+// putRecords lets the current generation decide between two shares for one id and
+// writes the winner beneath the next root, if there is one.
+func (t *Tree) putRecords(ctx context.Context, id ShareID, share Share) (Share, error) {
+	stored, err := t.putRecord(ctx, t.now, id, share)
+	if err != nil || t.next == nil {
+		return stored, err
+	}
+	t.step("put: second root")
+	again, err := t.putRecord(ctx, t.next, id, stored)
+	if err == nil && again != stored {
+		err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+	}
+	return stored, err
+}
+
+func (t *Tree) putRecord(ctx context.Context, g *generation, id ShareID, share Share) (Share, error) {
+	t.step("put: write record")
+	t.mu.Lock()
+	g.dirty[id.shard()] = true
+	t.mu.Unlock()
+	rid := g.recordID(id)
+	e := entry{id, share}
+	object := g.recordFrame(rid).seal(g.recordKey, e.append(make([]byte, 0, entrySize)))
+	err := t.cfg.Objects.Put(ctx, g.recordName(rid), object)
+	if err != nil && !errors.Is(err, ErrExists) {
+		return Share{}, fmt.Errorf("share record: put: %w", err)
+	}
+	t.step("put: read record back")
+	stored, err := t.getRecord(ctx, g, rid)
+	if err == nil && stored.id != id {
+		err = fmt.Errorf("%w: record of another share", ErrTampered)
+	}
+	return stored.share, err
+}
+
+func (t *Tree) getRecord(ctx context.Context, g *generation, rid [16]byte) (entry, error) {
+	object, err := t.cfg.Objects.Get(ctx, g.recordName(rid))
+	if err != nil {
+		return entry{}, fmt.Errorf("share record: get: %w", err)
+	}
+	plain, err := g.recordFrame(rid).open(g.recordKey, object)
+	if err != nil {
+		return entry{}, fmt.Errorf("share record: %w", err)
+	}
+	defer clear(plain)
+	return parseRecord(plain)
+}
+
+// Erase marks shares; the next Commit leaves them out. Unknown ids count too: the
+// store may have withheld their records. Marks are not kept over a restart, the
+// caller derives them from rows again.
+func (t *Tree) Erase(ids ...ShareID) {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		t.marked[id] = struct{}{}
+	}
+}
+
+// Erased reports whether nothing that this anchor still opens holds a share of
+// the epoch. It is false until a commit of this process has passed, because the
+// store may have withheld a record from Open; then Erase the share and Commit.
+func (t *Tree) Erased(user agentkeys.Wallet, epoch agentkeys.Epoch) bool {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	if t.now.number <= t.opened {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range t.doubt {
+		if id.User == user && id.Epoch == epoch {
+			return false
+		}
+	}
+	for version := uint32(1); version <= t.cfg.Version; version++ {
+		if t.shares.has(ShareID{user, epoch, version}) {
+			return false
+		}
+	}
+	return true
+}
+
+// leaving is called with phase held.
+func (t *Tree) leaving(id ShareID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, marked := t.marked[id]
+	_, erasing := t.erasing[id]
+	return marked || erasing
+}
+
+// doubtful is called with phase held.
+func (t *Tree) doubtful(id ShareID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubt[id] = t.now.number
+	if t.next != nil {
+		t.doubt[id] = t.next.number
+	}
+}
+
+func (t *Tree) step(name string) {
+	if t.cfg.Step != nil {
+		t.cfg.Step(name)
+	}
+}
