@@ -17,15 +17,11 @@ const (
 	GasEd25519   = 1_000
 )
 
-// Gas is what one statement costs, whether or not it is accepted.
+// Gas is what one statement or act costs, whether or not it is accepted.
 func Gas(wire []byte) uint64 {
 	secp256k1, ed25519 := rules.Signatures(wire)
 	return GasStatement + GasByte*uint64(len(wire)) + GasSecp256k1*uint64(secp256k1) + GasEd25519*uint64(ed25519)
 }
-
-// actGas is what one act of the authority costs: its signature is the
-// transaction's own.
-func actGas(act []byte) uint64 { return GasStatement + GasByte*uint64(len(act)) }
 
 // free is the price of a store access inside a statement, which its bytes have
 // already paid for.

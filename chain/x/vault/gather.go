@@ -3,16 +3,12 @@ package vault
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 
 	"cosmossdk.io/core/store"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/rules"
 )
-
-// MaxTouched is the most users that a Touched row names; above, it says "all".
-const MaxTouched = 4096
 
 // gatherer keeps what accepted statements of the current block have in common:
 // how many there were and whom they touched. The transient store is rolled back
@@ -23,8 +19,9 @@ type gatherer struct{ store store.TransientStoreService }
 const (
 	positionKey = "\x00"
 	allKey      = "\x01"
-	usersFrom   = "\x02"
-	usersTo     = "\x03"
+	systemKey   = "\x02"
+	usersFrom   = "\x03"
+	usersTo     = "\x04"
 )
 
 // position is the number of statements and acts accepted so far in the block.
@@ -42,8 +39,10 @@ func (g gatherer) note(ctx context.Context, position uint32, r rules.Result) err
 	if err := kv.Set([]byte(positionKey), binary.BigEndian.AppendUint32(nil, position+1)); err != nil {
 		return err
 	}
-	if r.All || r.System {
-		return kv.Set([]byte(allKey), []byte{1})
+	if key := scopeKey(r.Scope); key != "" {
+		if err := kv.Set([]byte(key), []byte{1}); err != nil {
+			return err
+		}
 	}
 	for _, u := range r.Users {
 		if err := kv.Set(append([]byte(usersFrom), u[:]...), []byte{1}); err != nil {
@@ -53,22 +52,38 @@ func (g gatherer) note(ctx context.Context, position uint32, r rules.Result) err
 	return nil
 }
 
-// touched gives the users of the block in ascending order, or all.
-func (g gatherer) touched(ctx context.Context) (users []agentkeys.Wallet, all bool, err error) {
+// scopeKey is where a statement's scope is noted; one that reaches only its users
+// needs no note.
+func scopeKey(scope uint8) string {
+	switch scope {
+	case rules.TouchedAll:
+		return allKey
+	case rules.TouchedSystem:
+		return systemKey
+	}
+	return ""
+}
+
+// touched gives the users of the block in ascending order and the widest scope of
+// its statements. It stops at one user more than a Touched row may name.
+func (g gatherer) touched(ctx context.Context) (users []agentkeys.Wallet, scope uint8, err error) {
 	kv := g.store.OpenTransientStore(ctx)
-	if all, err = kv.Has([]byte(allKey)); err != nil || all {
-		return nil, all, err
+	if all, err := kv.Has([]byte(allKey)); err != nil || all {
+		return nil, rules.TouchedAll, err
+	}
+	scope = rules.TouchedUsers
+	if system, err := kv.Has([]byte(systemKey)); err != nil {
+		return nil, scope, err
+	} else if system {
+		scope = rules.TouchedSystem
 	}
 	it, err := kv.Iterator([]byte(usersFrom), []byte(usersTo))
 	if err != nil {
-		return nil, false, fmt.Errorf("touched: %w", err)
+		return nil, scope, err
 	}
 	defer it.Close()
-	for ; it.Valid(); it.Next() {
-		if len(users) == MaxTouched {
-			return nil, true, nil
-		}
+	for ; it.Valid() && len(users) <= rules.MaxTouched; it.Next() {
 		users = append(users, agentkeys.Wallet(it.Key()[1:]))
 	}
-	return users, false, it.Error()
+	return users, scope, it.Error()
 }

@@ -13,10 +13,11 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
 )
 
-// settingsKey holds a GenesisState without rows: what no statement changes. It
-// lies above every key of package rules.
+// settingsKey holds a GenesisState with authority and validators only: what no
+// statement changes. It lies above every key of package rules.
 const settingsKey = "\xff"
 
 // Validate checks everything that does not need a running chain: the rows keep
@@ -42,10 +43,10 @@ func (g *GenesisState) Validate() error {
 func (g *GenesisState) validateRows() error {
 	rows := make([]rules.Row, len(g.Rows))
 	for i, r := range g.Rows {
-		if i > 0 && bytes.Compare(g.Rows[i-1].Key, r.Key) >= 0 {
-			return fmt.Errorf("vault genesis: row %x is out of order or twice", r.Key)
-		}
 		rows[i] = rules.Row{Key: r.Key, Value: r.Value}
+		if bytes.Equal(r.Key, rules.VaultKey()) && !bytes.Equal(r.Value, g.VaultId) {
+			return errors.New("vault genesis: the rows belong to another vault id")
+		}
 	}
 	if err := rules.CheckRows(rows); err != nil {
 		return fmt.Errorf("vault genesis: %w", err)
@@ -54,7 +55,7 @@ func (g *GenesisState) validateRows() error {
 }
 
 // NewGenesis is the state of a vault that nobody has used yet.
-func NewGenesis(id agentkeys.VaultID, authority string, p rules.Params, validators []Validator) (*GenesisState, error) {
+func NewGenesis(id agentkeys.VaultID, authority string, p statement.Params, validators []Validator) (*GenesisState, error) {
 	kv := rowMap{}
 	if err := rules.InitGenesis(kv, id, p); err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (k Keeper) initGenesis(ctx context.Context, g *GenesisState) ([]abci.Valida
 		return nil, err
 	}
 	kv := k.rows.OpenKVStore(ctx)
-	settings, err := (&GenesisState{VaultId: g.VaultId, Authority: g.Authority, Validators: g.Validators}).Marshal()
+	settings, err := (&GenesisState{Authority: g.Authority, Validators: g.Validators}).Marshal()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +96,11 @@ func (k Keeper) exportGenesis(ctx context.Context) (*GenesisState, error) {
 	if err != nil {
 		return nil, err
 	}
-	it, err := k.rows.OpenKVStore(ctx).Iterator(nil, []byte(settingsKey))
+	kv := k.rows.OpenKVStore(ctx)
+	if g.VaultId, err = kv.Get(rules.VaultKey()); err != nil {
+		return nil, err
+	}
+	it, err := kv.Iterator(nil, []byte(settingsKey))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +111,7 @@ func (k Keeper) exportGenesis(ctx context.Context) (*GenesisState, error) {
 	return g, it.Error()
 }
 
-// settings is the genesis without its rows.
+// settings names the authority and the validators of genesis.
 func (k Keeper) settings(ctx context.Context) (*GenesisState, error) {
 	b, err := k.rows.OpenKVStore(ctx).Get([]byte(settingsKey))
 	if err != nil {

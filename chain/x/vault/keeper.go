@@ -28,13 +28,13 @@ type rule func(kv rules.KV, b rules.Block, wire []byte) (rules.Result, error)
 
 // each applies wires one by one. A refusal is a result, not an error; an error
 // fails the transaction.
-func (k Keeper) each(ctx sdk.Context, wires [][]byte, price func([]byte) uint64, apply rule) ([]Result, error) {
+func (k Keeper) each(ctx sdk.Context, wires [][]byte, apply rule) ([]Result, error) {
 	if err := checkCount(len(wires)); err != nil {
 		return nil, err
 	}
 	results := make([]Result, len(wires))
 	for i, wire := range wires {
-		ctx.GasMeter().ConsumeGas(price(wire), "vault statement")
+		ctx.GasMeter().ConsumeGas(Gas(wire), "vault statement")
 		r, err := k.one(ctx.WithKVGasConfig(free()).WithTransientKVGasConfig(free()), wire, apply)
 		if err != nil {
 			return nil, err
@@ -75,11 +75,11 @@ func (k Keeper) one(ctx sdk.Context, wire []byte, apply rule) (rules.Result, err
 // block without one leaves the app hash alone, so an idle chain makes no blocks.
 func (k Keeper) EndBlock(c context.Context) error {
 	ctx := sdk.UnwrapSDKContext(c)
-	users, all, err := k.gather.touched(ctx)
-	if err != nil || len(users) == 0 && !all {
+	users, scope, err := k.gather.touched(ctx)
+	if err != nil || len(users) == 0 && scope == rules.TouchedUsers {
 		return err
 	}
-	return rules.Touch(k.rows.OpenKVStore(ctx), uint64(ctx.BlockHeight()), users, all)
+	return rules.Touch(k.rows.OpenKVStore(ctx), uint64(ctx.BlockHeight()), users, scope)
 }
 
 func sdkEvent(e rules.Event) sdk.Event {

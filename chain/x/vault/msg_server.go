@@ -13,7 +13,7 @@ type msgServer struct{ k Keeper }
 
 // Submit applies statements. Who relays them does not matter.
 func (s msgServer) Submit(c context.Context, m *MsgSubmit) (*MsgSubmitResponse, error) {
-	results, err := s.k.each(sdk.UnwrapSDKContext(c), m.Statements, Gas, rules.Apply)
+	results, err := s.k.each(sdk.UnwrapSDKContext(c), m.Statements, rules.Apply)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (s msgServer) Authority(c context.Context, m *MsgAuthority) (*MsgAuthorityR
 	if m.Authority != settings.Authority {
 		return nil, sdkerrors.ErrUnauthorized.Wrapf("vault: %s is not the authority of this vault; sign with %s", m.Authority, settings.Authority)
 	}
-	results, err := s.k.each(ctx, m.Acts, actGas, rules.ApplyAuthority)
+	results, err := s.k.each(ctx, m.Acts, rules.ApplyAuthority)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,7 +36,9 @@ func (q queryServer) UserRows(c context.Context, r *QueryUserRowsRequest) (*Quer
 	if len(r.User) != len(agentkeys.Wallet{}) {
 		return nil, status.Error(codes.InvalidArgument, "user rows: the user is not 20 bytes")
 	}
-	rows, more, err := page(q.k.rows.OpenKVStore(c), rules.UserPrefixes(agentkeys.Wallet(r.User)), r.After, r.Limit)
+	prefixes := rules.UserPrefixes(agentkeys.Wallet(r.User))
+	slices.SortFunc(prefixes, bytes.Compare)
+	rows, more, err := page(q.k.rows.OpenKVStore(c), prefixes, r.After, r.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +71,16 @@ func (q queryServer) Params(c context.Context, _ *QueryParamsRequest) (*QueryPar
 	if err != nil {
 		return nil, err
 	}
-	row, err := q.k.rows.OpenKVStore(c).Get(rules.ParamsKey())
+	kv := q.k.rows.OpenKVStore(c)
+	id, err := kv.Get(rules.VaultKey())
 	if err != nil {
 		return nil, err
 	}
-	return &QueryParamsResponse{Row: row, VaultId: settings.VaultId, Authority: settings.Authority}, nil
+	row, err := kv.Get(rules.ParamsKey())
+	if err != nil {
+		return nil, err
+	}
+	return &QueryParamsResponse{Row: row, VaultId: id, Authority: settings.Authority}, nil
 }
 
 // page lists up to limit rows above the key after, in the tables that begin with
