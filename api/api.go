@@ -250,10 +250,12 @@ type RotatorHello struct {
 	Evidence []byte `json:"evidence"`
 }
 
-// JobRequest asks what is next for a user.
+// JobRequest asks what is next for a user. Missing names objects that the courier
+// could not get or that have other bytes; the custodian looks for itself.
 type JobRequest struct {
-	User    string `json:"user"`
-	Rotator string `json:"rotator"` // process key, hex
+	User    string   `json:"user"`
+	Rotator string   `json:"rotator"` // process key, hex
+	Missing []string `json:"missing,omitempty"`
 }
 
 // Job kinds.
