@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"example.org/agentkeys"
 )
 
 // Commit erases what was marked and folds records into shards, in one generation
@@ -145,7 +147,12 @@ func (t *Tree) prepare(ctx context.Context, touched [shardCount]bool) error {
 	t.step("commit: write index")
 	object := t.next.indexFrame().seal(t.next.indexKey, x.append())
 	t.next.hash = sha256.Sum256(object)
-	return t.putBack(ctx, t.place.indexName(t.next.number, t.next.tag), object)
+	name := t.place.indexName(t.next.number, t.next.tag)
+	if err := t.cfg.Objects.Put(ctx, name, object); err != nil {
+		return fmt.Errorf("tree object: put: %w", err)
+	}
+	t.step("commit: read index back")
+	return t.readBack(ctx, name, t.next.hash)
 }
 
 // writeShard seals a touched shard under a new key. One that is not touched stays
@@ -170,33 +177,30 @@ func (t *Tree) writeShard(ctx context.Context, n byte, touched bool) (shardRef, 
 	rand.Read(ref.key[:])
 	object := shardFrame(t.place, n).seal(ref.key, appendShard(kept))
 	ref.hash = sha256.Sum256(object)
-	return ref, t.putBack(ctx, t.place.shardName(n, ref.hash), object)
+	name := t.place.shardName(n, ref.hash)
+	if err := t.cfg.Objects.Put(ctx, name, object); err != nil {
+		return ref, fmt.Errorf("tree object: put: %w", err)
+	}
+	return ref, t.readBack(ctx, name, ref.hash)
 }
 
 func (t *Tree) intact(ctx context.Context, n byte, ref shardRef) (bool, error) {
 	if ref.shares == 0 {
 		return true, nil
 	}
-	object, err := t.cfg.Objects.Get(ctx, t.place.shardName(n, ref.hash))
-	if errors.Is(err, ErrNotFound) {
+	err := t.readBack(ctx, t.place.shardName(n, ref.hash), ref.hash)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrTampered) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("share shard: get: %w", err)
-	}
-	return sha256.Sum256(object) == ref.hash, nil
+	return err == nil, err
 }
 
-// putBack writes an object whose name nobody else can have used and reads it back.
-func (t *Tree) putBack(ctx context.Context, name string, object []byte) error {
-	if err := t.cfg.Objects.Put(ctx, name, object); err != nil {
-		return fmt.Errorf("tree object: put: %w", err)
-	}
+func (t *Tree) readBack(ctx context.Context, name string, want agentkeys.Hash) error {
 	stored, err := t.cfg.Objects.Get(ctx, name)
 	if err != nil {
 		return fmt.Errorf("tree object: read back: %w", err)
 	}
-	if sha256.Sum256(stored) != sha256.Sum256(object) {
+	if sha256.Sum256(stored) != want {
 		return fmt.Errorf("%w: read back", ErrTampered)
 	}
 	return nil
