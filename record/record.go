@@ -71,7 +71,8 @@ func read(r *agentkeys.Reader) (c Record) {
 	c.Epoch = agentkeys.Epoch(r.U32())
 	r.Copy(c.Session[:])
 	c.Height, c.Boot = r.U64(), r.U64()
-	if c.Kind != KindBoot && c.Kind != KindRead || c.Sequence == 0 {
+	boot, read := c.Kind == KindBoot && c.Mode == 0, c.Kind == KindRead && (c.Mode == 1 || c.Mode == 2)
+	if !boot && !read || c.Sequence == 0 {
 		r.Fail()
 	}
 	return c

@@ -1,9 +1,11 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
+	"example.org/agentkeys"
 	"example.org/agentkeys/statement"
 )
 
@@ -20,17 +22,18 @@ func (t *tx) authority(act statement.Body) error {
 		}
 		return t.kv.Set(key, Measurement{t.b.Time + t.params.MeasurementWait}.Append(nil))
 	case statement.RemoveMeasurement:
-		return t.kv.Delete(MeasurementKey(a.Role, a.Platform, a.Measurement))
+		key := MeasurementKey(a.Role, a.Platform, a.Measurement)
+		if _, ok, err := get(t.kv, key, ParseMeasurement); err != nil || !ok {
+			return orRepeat(err)
+		}
+		return t.kv.Delete(key)
 	case statement.RegisterEnclave:
 		return t.register(a.Role, a.Key, Enclave{Platform: a.Platform, Measurement: a.Measurement,
 			Evidence: a.Evidence, Activation: t.b.Time, Expiry: a.Expiry})
 	case statement.RevokeEnclave:
 		return t.revokeEnclave(a)
 	case statement.SetOidcKey:
-		if !a.Active {
-			return t.kv.Delete(OidcKey(a.KeyHash))
-		}
-		return t.kv.Set(OidcKey(a.KeyHash), []byte{1})
+		return t.setOidcKey(a)
 	case statement.AddAnchor:
 		return t.addAnchor(a)
 	case statement.RetireAnchor:
@@ -54,9 +57,8 @@ func orRepeat(err error) error {
 }
 
 func (t *tx) setParams(a statement.SetParams) error {
-	p := a.Params
-	if p.Cadence == 0 || p.DrainWindow > p.Cadence || p.MaxHeadAge == 0 || p.MaxValidity == 0 || p.LostAfter == 0 {
-		return refuse(Refused, "params: cadence, head age, validity and lost-after above 0, drain window at most the cadence")
+	if err := checkParams(a.Params); err != nil {
+		return refuse(Refused, "%v", err)
 	}
 	if a.Activation <= t.b.Height {
 		return refuse(TooEarly, "activation must lie above height %d", t.b.Height)
@@ -65,8 +67,35 @@ func (t *tx) setParams(a statement.SetParams) error {
 	if err != nil {
 		return err
 	}
-	next := ParamsRow{row.At(t.b.Height), p, a.Activation}
+	next := ParamsRow{row.At(t.b.Height), a.Params, a.Activation}
 	return t.kv.Set(ParamsKey(), next.Append(nil))
+}
+
+// maxSeconds keeps sums of a block time and a param from wrapping: 136 years.
+const maxSeconds = 1 << 32
+
+func checkParams(p statement.Params) error {
+	for _, n := range []uint64{p.Cadence, p.MaxHeadAge, p.MaxValidity, p.LostAfter} {
+		if n == 0 || n > maxSeconds {
+			return fmt.Errorf("params: cadence, head age, validity and lost-after must be 1 to %d s", uint64(maxSeconds))
+		}
+	}
+	if p.DrainWindow > p.Cadence || p.MeasurementWait > maxSeconds {
+		return fmt.Errorf("params: the drain window is at most the cadence, the wait for a measurement %d s", uint64(maxSeconds))
+	}
+	return nil
+}
+
+func (t *tx) setOidcKey(a statement.SetOidcKey) error {
+	key := OidcKey(a.KeyHash)
+	v, err := t.kv.Get(key)
+	if err != nil || a.Active == (v != nil) {
+		return orRepeat(err)
+	}
+	if !a.Active {
+		return t.kv.Delete(key)
+	}
+	return t.kv.Set(key, []byte{1})
 }
 
 func (t *tx) revokeEnclave(a statement.RevokeEnclave) error {
@@ -96,7 +125,8 @@ func (t *tx) addAnchor(a statement.AddAnchor) error {
 	return t.kv.Set(AnchorKey(a.Anchor), Anchor{Type: a.Type, State: AnchorJoining}.Append(nil))
 }
 
-// endAnchor never takes the last live anchor: every credential would be lost.
+// endAnchor never takes the last live anchor: every credential would be lost. An
+// anchor out of use stays in the state it ended in.
 func (t *tx) endAnchor(id statement.AnchorID, state AnchorState) error {
 	a, ok, err := get(t.kv, AnchorKey(id), ParseAnchor)
 	if err != nil {
@@ -108,11 +138,14 @@ func (t *tx) endAnchor(id statement.AnchorID, state AnchorState) error {
 	if a.State == state {
 		return orRepeat(nil)
 	}
+	if a.State != AnchorLive && a.State != AnchorJoining {
+		return refuse(Refused, "anchor is out of use already")
+	}
 	bit, live, err := t.anchorBits(id)
 	if err != nil {
 		return err
 	}
-	if live&^bit == 0 {
+	if a.State == AnchorLive && live&^bit == 0 {
 		return refuse(Refused, "this is the last live anchor: without it every credential is lost")
 	}
 	a.State = state
@@ -124,7 +157,7 @@ func (t *tx) rotateUser(a statement.RotateUser) error {
 	if err != nil {
 		return err
 	}
-	if u.Active.Epoch == 0 || u.Due > u.Active.Epoch {
+	if u.Active.Epoch == 0 || u.Active.Epoch == ^agentkeys.Epoch(0) || u.Due > u.Active.Epoch {
 		return refuse(AlreadyApplied, "the next epoch is due")
 	}
 	t.due(&u)

@@ -6,8 +6,9 @@ import (
 )
 
 // registerBlob writes a pointer into the active epoch. The new version is
-// PreviousVersion + 1; a slot without a row takes only versions above the user's
-// floor, so nothing signed before a delete applies after it.
+// PreviousVersion + 1; a slot without a row takes only the version above the
+// user's floor, so nothing signed before a delete applies after it, and nobody
+// can use up a user's versions.
 func (t *tx) registerBlob(s statement.RegisterBlob) error {
 	if err := t.validUntil(s.ValidUntil); err != nil {
 		return err
@@ -27,9 +28,11 @@ func (t *tx) registerBlob(s statement.RegisterBlob) error {
 		return refuse(WrongEpoch, "the active epoch is %d; seal it again", u.Active.Epoch)
 	case ok && (old.Version != s.PreviousVersion || old.Hash != s.PreviousHash):
 		return refuse(Stale, "pointer has version %d, signed was %d", old.Version, s.PreviousVersion)
-	case !ok && (s.PreviousVersion < u.Floor || s.PreviousHash != agentkeys.Hash{}):
-		return refuse(Stale, "slot is empty: sign version %d and no hash", u.Floor)
-	case s.PreviousVersion >= 1<<62 || u.Active.LiveCount == 1<<32-1:
+	case !ok && (s.PreviousVersion != u.Floor || s.PreviousHash != agentkeys.Hash{}):
+		return refuse(Stale, "slot is empty: sign previous version %d and no hash", u.Floor)
+	case s.Hash == agentkeys.Hash{}:
+		return refuse(Refused, "hash: zero stands for an empty slot")
+	case s.PreviousVersion >= maxNumber || uint64(u.Active.LiveCount)+uint64(u.Draining.LiveCount) >= 1<<32-1:
 		return refuse(Refused, "version or count out of range")
 	}
 	if ok {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"example.org/agentkeys"
@@ -20,6 +21,8 @@ func (t *tx) openEpoch(s statement.OpenEpoch) error {
 	switch {
 	case err != nil:
 		return err
+	case m.Epoch != 0 && m.Epoch == u.Active.Epoch && m.DEKID != u.Active.DEKID:
+		return refuse(Stale, "epoch %d is open with another data key", m.Epoch)
 	case m.Epoch != 0 && m.Epoch <= u.Active.Epoch:
 		return refuse(AlreadyApplied, "epoch %d is open or over", m.Epoch)
 	case m.Epoch == 0 || m.Epoch != u.Active.Epoch+1:
@@ -55,12 +58,14 @@ func (t *tx) rotateBlobs(s statement.RotateBlobs) error {
 	switch {
 	case err != nil:
 		return err
-	case c.From == 0 || c.From != u.Draining.Epoch && c.To == u.Active.Epoch:
-		return refuse(AlreadyApplied, "epoch %d is not draining", c.From)
-	case c.From != u.Draining.Epoch || c.To != u.Active.Epoch:
+	case c.From != 0 && c.From < u.Active.Epoch && c.From != u.Draining.Epoch:
+		return refuse(AlreadyApplied, "epoch %d is destroyed", c.From)
+	case c.From == 0 || c.From != u.Draining.Epoch || c.To != u.Active.Epoch:
 		return refuse(WrongEpoch, "draining is %d, active %d", u.Draining.Epoch, u.Active.Epoch)
 	case c.FromDEKID != u.Draining.DEKID || c.ToDEKID != u.Active.DEKID:
 		return refuse(Refused, "receipt names other data keys")
+	case slices.ContainsFunc(c.Rows, func(r receipt.Row) bool { return r.NewHash == agentkeys.Hash{} }):
+		return refuse(Refused, "hash: zero stands for an empty slot")
 	}
 	moved := 0
 	for i, row := range c.Rows {

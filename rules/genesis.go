@@ -13,6 +13,9 @@ type Row struct{ Key, Value []byte }
 
 // InitGenesis writes the rows of an empty vault.
 func InitGenesis(kv KV, vault agentkeys.VaultID, p statement.Params) error {
+	if err := checkParams(p); err != nil {
+		return err
+	}
 	if err := kv.Set(VaultKey(), vault[:]); err != nil {
 		return err
 	}
@@ -26,7 +29,8 @@ func InitGenesis(kv KV, vault agentkeys.VaultID, p statement.Params) error {
 // of order, rows that do not parse, counts that do not add up. Rows come sorted by
 // key, as an export writes them.
 func CheckRows(rows []Row) error {
-	c := check{users: map[agentkeys.Wallet]User{}, counts: map[place]uint32{}, agents: map[agentkeys.Wallet]bool{}}
+	c := check{users: map[agentkeys.Wallet]User{}, counts: map[place]uint32{}, agents: map[agentkeys.Wallet]bool{},
+		anchors: map[statement.AnchorID]bool{}}
 	var last []byte
 	for _, r := range rows {
 		if len(r.Key) == 0 || last != nil && bytes.Compare(last, r.Key) >= 0 {
@@ -49,7 +53,9 @@ type check struct {
 	vault, params, hasSystem bool
 	system                   System
 	users                    map[agentkeys.Wallet]User
-	agents                   map[agentkeys.Wallet]bool // users with their own row
+	agents                   map[agentkeys.Wallet]bool   // owner of an agent or grant row: has a row as its own agent
+	anchors                  map[statement.AnchorID]bool // with a row
+	list                     Anchors
 	counts                   map[place]uint32
 	liveEpochs               uint64
 }
@@ -65,8 +71,7 @@ func (c *check) row(r Row) (err error) {
 	case keyVault:
 		c.vault = len(r.Value) == 32
 	case keyParams:
-		_, err = ParseParams(r.Value)
-		c.params = err == nil
+		err = c.paramsRow(r)
 	case keySystem:
 		c.system, err = ParseSystem(r.Value)
 		c.hasSystem = err == nil
@@ -78,33 +83,39 @@ func (c *check) row(r Row) (err error) {
 		c.counts[place{agentkeys.Wallet(r.Key[1:21]), p.Epoch}]++
 	case keyAgent:
 		_, err = ParseAgent(r.Value)
-		if bytes.Equal(r.Key[1:21], r.Key[21:41]) {
-			c.agents[agentkeys.Wallet(r.Key[1:21])] = true
-		}
+		c.owned(r.Key, bytes.Equal(r.Key[1:21], r.Key[21:41]))
+	case keyGrant:
+		_, err = ParseGrant(r.Value)
+		c.owned(r.Key, false)
+	case keyAnchor:
+		_, err = ParseAnchor(r.Value)
+		c.anchors[statement.AnchorID(r.Key[1:])] = true
+	case keyAnchors:
+		c.list, err = ParseAnchors(r.Value)
 	default:
 		err = parseOther(r)
 	}
 	return err
 }
 
+// owned notes that a user has an agent or grant row, and whether that is its own.
+func (c *check) owned(key []byte, own bool) {
+	user := agentkeys.Wallet(key[1:21])
+	c.agents[user] = c.agents[user] || own
+}
+
 func parseOther(r Row) (err error) {
 	switch r.Key[0] {
-	case keyGrant:
-		_, err = ParseGrant(r.Value)
 	case keyEnclave:
 		_, err = ParseEnclave(r.Value)
 	case keyReads:
 		_, err = ParseReads(r.Value)
-	case keyAnchor:
-		_, err = ParseAnchor(r.Value)
-	case keyAnchors:
-		_, err = ParseAnchors(r.Value)
 	case keyMeasurement:
 		_, err = ParseMeasurement(r.Value)
 	case keyTouched, keyTouchedHead:
 		_, err = ParseTouched(r.Value)
 	case keyOidc:
-		if len(r.Value) != 1 {
+		if !bytes.Equal(r.Value, []byte{1}) {
 			err = agentkeys.ErrLayout
 		}
 	}
@@ -116,15 +127,21 @@ func (c *check) user(r Row) error {
 	if err != nil {
 		return err
 	}
-	if u.Draining.Epoch != 0 && u.Draining.Epoch >= u.Active.Epoch {
-		return fmt.Errorf("draining epoch %d is not before the active %d", u.Draining.Epoch, u.Active.Epoch)
+	if u.Draining.Epoch != 0 && u.Draining.Epoch+1 != u.Active.Epoch {
+		return fmt.Errorf("draining epoch %d is not right before the active %d", u.Draining.Epoch, u.Active.Epoch)
 	}
-	if u.Due > u.Active.Epoch+1 {
+	if u.Due > u.Active.Epoch && (u.Active.Epoch == 0 || u.Due != u.Active.Epoch+1) {
 		return fmt.Errorf("due epoch %d, active %d", u.Due, u.Active.Epoch)
 	}
+	if u.Active.Eager || u.Active.Erased != 0 {
+		return fmt.Errorf("active epoch carries marks of a draining one")
+	}
 	for _, e := range []EpochRow{u.Active, u.Draining} {
-		if e.Epoch != 0 {
+		switch {
+		case e.Epoch != 0:
 			c.liveEpochs++
+		case e != EpochRow{}:
+			return fmt.Errorf("empty epoch place is not zero")
 		}
 	}
 	c.users[agentkeys.Wallet(r.Key[1:])] = u
@@ -155,5 +172,38 @@ func (c *check) close() error {
 	for p := range c.counts {
 		return fmt.Errorf("genesis: user %s has a pointer into epoch %d, which is not live", p.user, p.epoch)
 	}
+	for w := range c.agents {
+		if _, ok := c.users[w]; !ok {
+			return fmt.Errorf("genesis: agents or grants of %s, who is not enrolled", w)
+		}
+	}
+	return c.closeAnchors()
+}
+
+// closeAnchors holds the list of anchors against their rows, in both directions.
+func (c *check) closeAnchors() error {
+	for _, id := range c.list {
+		if !c.anchors[id] {
+			return fmt.Errorf("genesis: anchor %x is listed twice or has no row", id)
+		}
+		delete(c.anchors, id)
+	}
+	for id := range c.anchors {
+		return fmt.Errorf("genesis: anchor %x is not listed", id)
+	}
 	return nil
+}
+
+func (c *check) paramsRow(r Row) error {
+	p, err := ParseParams(r.Value)
+	if err != nil {
+		return err
+	}
+	c.params = true
+	if p.Activation != 0 {
+		if err := checkParams(p.Pending); err != nil {
+			return err
+		}
+	}
+	return checkParams(p.Current)
 }

@@ -30,6 +30,10 @@ func (t *tx) enrol(s statement.Enrol) error {
 	return t.kv.Set(UserKey(s.User), User{}.Append(nil))
 }
 
+// maxNumber bounds versions and counters, so that none wraps and every counter an
+// agent can be admitted at can still be raised.
+const maxNumber = 1 << 62
+
 // admit only ever extends an admission at a counter: a replayed older statement
 // cannot bring back a role or an expiry. To shorten one, revoke and admit again.
 func (t *tx) admit(s statement.AdmitAgent) error {
@@ -48,11 +52,14 @@ func (t *tx) admit(s statement.AdmitAgent) error {
 		a.Counter = 1
 	case !ok:
 		return refuse(Stale, "agent has no row here: sign counter 0 and an expiry that lies ahead")
-	case s.Counter == 0 && a.Counter == 1 && s.Expires <= a.Expires,
-		s.Counter == a.Counter && s.Expires <= a.Expires:
+	case a.Expires != 0 && s.Expires == a.Expires && s.Role == a.Role && (s.Counter == a.Counter || s.Counter == 0 && a.Counter == 1):
 		return refuse(AlreadyApplied, "agent is admitted until %d", a.Expires)
 	case s.Counter != a.Counter:
 		return refuse(Stale, "agent's counter is %d, signed was %d", a.Counter, s.Counter)
+	case a.Expires != 0 && s.Expires <= a.Expires:
+		return refuse(Stale, "agent is admitted until %d; to shorten that or change its role, revoke and admit again", a.Expires)
+	case s.Counter >= maxNumber:
+		return refuse(Refused, "counter: out of range")
 	case s.Expires <= t.b.Time:
 		return refuse(Expired, "expires at %d, block time is %d", s.Expires, t.b.Time)
 	}
@@ -61,7 +68,8 @@ func (t *tx) admit(s statement.AdmitAgent) error {
 }
 
 // revoke needs no order and never expires: it creates the row if absent, so that
-// an admission held back by the relay cannot come after it.
+// an admission held back by the relay cannot come after it. An admission signed
+// while there was no row makes counter 1, so a revocation signed then covers 1.
 func (t *tx) revoke(s statement.RevokeAgent) error {
 	u, err := t.user(s.User)
 	if err != nil {
@@ -71,16 +79,17 @@ func (t *tx) revoke(s statement.RevokeAgent) error {
 	if err != nil {
 		return err
 	}
-	if s.Counter == ^uint64(0) {
+	if s.Counter >= maxNumber {
 		return refuse(Refused, "counter: out of range")
 	}
-	if ok && a.Counter > s.Counter {
+	c := max(s.Counter, 1)
+	if ok && a.Counter > c {
 		return refuse(AlreadyApplied, "agent's counter is %d", a.Counter)
 	}
 	if !ok {
 		a.Role = statement.RoleAgent
 	}
-	a.Counter = s.Counter + 1
+	a.Counter = c + 1
 	if s.User != s.Agent {
 		a.Expires = 0
 	}
@@ -94,7 +103,7 @@ func (t *tx) revoke(s statement.RevokeAgent) error {
 
 // due asks for the next epoch, and for the draining one to end first.
 func (t *tx) due(u *User) {
-	if u.Active.Epoch == 0 {
+	if u.Active.Epoch == 0 || u.Active.Epoch == ^agentkeys.Epoch(0) {
 		return
 	}
 	u.Due = u.Active.Epoch + 1
@@ -153,8 +162,6 @@ func (t *tx) delete(s statement.Delete) error {
 		return refuse(AlreadyApplied, "credential is deleted")
 	case !ok:
 		return refuse(NotFound, "no credential in this slot")
-	case p.Version > s.Version:
-		return refuse(AlreadyApplied, "credential has version %d", p.Version)
 	case p.Version != s.Version:
 		return refuse(Stale, "credential has version %d, signed was %d", p.Version, s.Version)
 	}

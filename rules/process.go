@@ -149,6 +149,10 @@ func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e En
 		return refuse(Refused, "this key was revoked; make a new one")
 	}
 	if ok {
+		e.Activation = old.Activation
+		if e != old {
+			return refuse(Refused, "this key is registered with other evidence or keys; make a new one")
+		}
 		return refuse(AlreadyApplied, "process is registered")
 	}
 	t.res.Scope = TouchedSystem

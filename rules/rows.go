@@ -198,6 +198,9 @@ func ParsePointer(b []byte) (p Pointer, err error) {
 	r.Copy(p.Hash[:])
 	p.Height, p.Idle, p.MissingSince = r.U64(), statement.IdleRule(r.U8()), r.U64()
 	r.Copy(p.SealedName[:])
+	if p.Version == 0 || p.Epoch == 0 || p.Idle != statement.IdleCarry && p.Idle != statement.IdleExpire {
+		r.Fail()
+	}
 	return p, r.Close()
 }
 
@@ -211,6 +214,9 @@ func (a Agent) Append(b []byte) []byte {
 func ParseAgent(b []byte) (a Agent, err error) {
 	r := agentkeys.NewReader(b)
 	a = Agent{statement.Role(r.U8()), r.U64(), r.U64()}
+	if a.Role != statement.RoleAgent && a.Role != statement.RoleProxy || a.Counter == 0 {
+		r.Fail()
+	}
 	return a, r.Close()
 }
 
@@ -228,6 +234,9 @@ func ParseGrant(b []byte) (g Grant, err error) {
 	g.Mode, g.Slot = statement.Mode(r.U8()), statement.SlotKind(r.U8())
 	g.Expires = r.U64()
 	r.Copy(g.SealedName[:])
+	if g.Version == 0 || g.Mode > statement.ModeReveal || g.Slot != statement.SlotOwn && g.Slot != statement.SlotShared {
+		r.Fail()
+	}
 	return g, r.Close()
 }
 
@@ -286,6 +295,9 @@ func ParseAnchor(b []byte) (a Anchor, err error) {
 	r.Copy(a.Keeper[:])
 	a.Term, a.LeaseUntil, a.State, a.Generation = r.U64(), r.U64(), AnchorState(r.U8()), r.U64()
 	r.Copy(a.IndexHash[:])
+	if a.State < AnchorJoining || a.State > AnchorEvicted {
+		r.Fail()
+	}
 	return a, r.Close()
 }
 

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"example.org/agentkeys"
@@ -17,6 +18,9 @@ func Touch(kv KV, height uint64, users []agentkeys.Wallet, scope uint8) error {
 	last, _, err := get(kv, TouchedHeadKey(), ParseTouched)
 	if err != nil {
 		return err
+	}
+	if height <= last.Height {
+		return fmt.Errorf("rules: block %d is not after %d, the last with a touched row", height, last.Height)
 	}
 	users = slices.Clone(users)
 	slices.SortFunc(users, func(a, b agentkeys.Wallet) int { return bytes.Compare(a[:], b[:]) })

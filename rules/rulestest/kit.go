@@ -40,8 +40,8 @@ type Kit struct {
 	Custodian, Rotator ed25519.PrivateKey
 }
 
-// User signs a user's statement; it panics when wallets do not sign that kind.
-func (k Kit) User(key eip712.Key, body statement.Body) []byte {
+// SignUser signs a user's statement; it panics when wallets do not sign that kind.
+func (k Kit) SignUser(key eip712.Key, body statement.Body) []byte {
 	wire, err := key.SignStatement(k.Vault, body)
 	if err != nil {
 		panic(fmt.Sprintf("rulestest: %v", err))
@@ -49,8 +49,8 @@ func (k Kit) User(key eip712.Key, body statement.Body) []byte {
 	return wire
 }
 
-// Process signs a statement as the custodian, and its receipt as the rotator.
-func (k Kit) Process(body statement.Body) []byte {
+// SignProcess signs a statement as the custodian, and its receipt as the rotator.
+func (k Kit) SignProcess(body statement.Body) []byte {
 	var sig receipt.Signature
 	switch b := body.(type) {
 	case statement.OpenEpoch:
@@ -77,12 +77,12 @@ func (k Kit) Found(v *Vault, anchors ...statement.AnchorID) error {
 		statement.RegisterEnclave{Role: statement.EnclaveCustodian, Key: custodian, Platform: statement.PlatformSoftware},
 	}
 	valid := v.Block.Time + 60
-	wires := [][]byte{k.Process(statement.Vouch{Rotator: PublicKey(k.Rotator), Platform: statement.PlatformSoftware, ValidUntil: valid})}
+	wires := [][]byte{k.SignProcess(statement.Vouch{Rotator: PublicKey(k.Rotator), Platform: statement.PlatformSoftware, ValidUntil: valid})}
 	for _, id := range anchors {
 		acts = append(acts, statement.AddAnchor{Anchor: id, Type: statement.AnchorFile})
 		wires = append(wires,
-			k.Process(statement.TakeKeeper{Anchor: id, Term: 1, LeaseUntil: v.Block.Time + rules.MaxLease, ValidUntil: valid}),
-			k.Process(statement.CommitTree{Anchor: id, Term: 1, IndexHash: sha256.Sum256(id[:]), ValidUntil: valid}))
+			k.SignProcess(statement.TakeKeeper{Anchor: id, Term: 1, LeaseUntil: v.Block.Time + rules.MaxLease, ValidUntil: valid}),
+			k.SignProcess(statement.CommitTree{Anchor: id, Term: 1, IndexHash: sha256.Sum256(id[:]), ValidUntil: valid}))
 	}
 	for _, act := range acts {
 		if r, err := v.Act(act); err != nil || r.Code != rules.OK {
