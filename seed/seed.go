@@ -72,14 +72,18 @@ func (s Seed) OIDCIssuer(vault agentkeys.VaultID) (*ecdsa.PrivateKey, error) {
 	return s.es256("oidc/issuer/v1", vault)
 }
 
-// es256 reads 48 bytes as a number and maps it to 1..n-1. The 128 bits beyond the
-// order make the bias negligible (FIPS 186-5, A.2.1).
 func (s Seed) es256(label string, vault agentkeys.VaultID) (*ecdsa.PrivateKey, error) {
 	wide, err := derive(s.Secret, nil, agentkeys.DomainTag(label, vault), 48)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(wide)
+	return es256Key(wide)
+}
+
+// es256Key reads 48 bytes as a number and maps it to 1..n-1. The 128 bits beyond
+// the order make the bias negligible (FIPS 186-5, A.2.1).
+func es256Key(wide []byte) (*ecdsa.PrivateKey, error) {
 	one := big.NewInt(1)
 	d := new(big.Int).SetBytes(wide)
 	d.Mod(d, new(big.Int).Sub(elliptic.P256().Params().N, one))
