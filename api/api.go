@@ -290,9 +290,11 @@ type JobFrames struct {
 	Store   *Courier `json:"store,omitempty"`
 }
 
-// Move is one envelope to carry: from the old object to the new one.
+// Move is one envelope to carry: from the old object, whose bytes have this
+// SHA-256, to the new one.
 type Move struct {
 	From string `json:"from"`
+	Hash string `json:"hash"`
 	To   string `json:"to"`
 }
 
