@@ -1,0 +1,179 @@
+package operator
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/blobstore"
+	"example.org/agentkeys/channel"
+	"example.org/agentkeys/receipt"
+	"example.org/agentkeys/rotation"
+)
+
+// Courier carries bytes between custodian, rotator and store. It sees sealed
+// frames and ciphertext, and holds a store session for one user's job.
+type Courier struct {
+	custodian *custodianClient
+	rotators  *rotatorPool
+	store     *http.Client
+	progress  func(user string, kind string, done, total int)
+}
+
+// errMissing carries the keys of objects that the store did not give.
+type errMissing struct{ keys []string }
+
+func (e errMissing) Error() string {
+	return fmt.Sprintf("courier: %d objects are missing", len(e.keys))
+}
+
+// Step runs what is due for a user now. It returns how long to wait before asking
+// again: 0 = at once, negative = nothing due.
+func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet) (time.Duration, error) {
+	p, err := c.rotators.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var missing []string
+	for {
+		j, err := c.custodian.job(ctx, api.JobRequest{User: user.String(), Rotator: p.key(), Missing: missing})
+		if api.CodeOf(err) == "rotator_unknown" {
+			c.rotators.drop()
+		}
+		if err != nil {
+			return 0, err
+		}
+		switch j.Kind {
+		case api.JobNone:
+			return -1, nil
+		case api.JobWait:
+			return max(time.Duration(j.WaitMS)*time.Millisecond, 10*time.Millisecond), nil
+		}
+		err = c.run(ctx, p, user, j)
+		var m errMissing
+		if errors.As(err, &m) && missing == nil {
+			missing = m.keys
+			c.rotators.drop() // it waits for envelopes that will not come
+			if p, err = c.rotators.get(ctx); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			c.rotators.drop()
+			return 0, err
+		}
+		return 0, nil
+	}
+}
+
+func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job) error {
+	stop := context.AfterFunc(ctx, func() { _ = p.conn.SetDeadline(time.Now()) })
+	defer stop()
+	reply, err := p.ask(rotation.Handshake, j.Handshake, rotation.Handshake)
+	if err != nil {
+		return err
+	}
+	f, err := c.custodian.handshake(ctx, api.Handshake{ID: j.ID, Message: reply})
+	if err != nil {
+		return err
+	}
+	if j.Kind == api.JobMove {
+		return c.move(ctx, p, user, j, f)
+	}
+	frames := f.Frames
+	typ, body, err := feed(p, &frames)
+	if err != nil {
+		return err
+	}
+	if typ != rotation.Receipt {
+		return fmt.Errorf("rotator: answered with type %d where a receipt was due", typ)
+	}
+	return c.receipt(ctx, j.ID, body)
+}
+
+// feed sends frames until the rotator answers something else than More.
+func feed(p *rotatorProcess, frames *[]byte) (uint8, []byte, error) {
+	for len(*frames) >= channel.FrameSize {
+		f := (*frames)[:channel.FrameSize]
+		*frames = (*frames)[channel.FrameSize:]
+		if err := rotation.WriteMessage(p.conn, rotation.Frame, f); err != nil {
+			return 0, nil, fmt.Errorf("rotator: %w", err)
+		}
+		typ, body, err := rotation.ReadMessage(p.conn)
+		if err != nil {
+			return 0, nil, fmt.Errorf("rotator: %w", err)
+		}
+		if typ != rotation.More {
+			return typ, body, nil
+		}
+	}
+	return 0, nil, errors.New("courier: the job's frames ran out")
+}
+
+// receipt brings a signed receipt to the custodian: kind 1, body, signature 96.
+func (c *Courier) receipt(ctx context.Context, id string, b []byte) error {
+	if len(b) < 1+96 {
+		return errors.New("rotator: receipt is too short")
+	}
+	return c.custodian.receipt(ctx, api.JobReceipt{ID: id, Kind: b[0], Body: b[1 : len(b)-96], Signature: b[len(b)-96:]})
+}
+
+// move carries chunk after chunk. Objects of a chunk are fetched and stored by
+// several workers while the rotator works on them in order; a chunk's receipt goes
+// to the custodian while the next chunk is under way.
+func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job, f api.JobFrames) error {
+	if f.Store == nil {
+		return errors.New("custodian: job without a store session")
+	}
+	store, err := blobstore.NewCourier(blobstore.Session{Endpoint: f.Store.Endpoint, Region: f.Store.Region, Bucket: f.Store.Bucket,
+		AccessKey: f.Store.AccessKey, Secret: f.Store.SecretKey, SessionToken: f.Store.SessionToken,
+		Expiry: time.Unix(f.Store.Expires, 0)}, c.store)
+	if err != nil {
+		return err
+	}
+	frames, total := f.Frames, len(f.Entries)
+	reports := newReports()
+	for at := 0; at < total; {
+		n := min(receipt.MaxRows, total-at)
+		moves := f.Entries[at : at+n]
+		rcpt, err := c.chunk(ctx, p, store, &frames, moves)
+		if err != nil {
+			return errors.Join(err, reports.wait())
+		}
+		reports.add(func() error { return c.receipt(ctx, j.ID, rcpt) })
+		at += n
+		if c.progress != nil {
+			c.progress(user.String(), j.Kind, at, total)
+		}
+	}
+	return reports.wait()
+}
+
+func (c *Courier) chunk(ctx context.Context, p *rotatorProcess, store *blobstore.Courier, frames *[]byte, moves []api.Move) ([]byte, error) {
+	old, err := fetch(ctx, store, moves)
+	if err != nil {
+		return nil, err
+	}
+	typ, body, err := feed(p, frames)
+	if err != nil {
+		return nil, err
+	}
+	if typ != rotation.Feed || len(body) != 2 || int(binary.BigEndian.Uint16(body)) != len(moves) {
+		return nil, errors.New("rotator: waits for another number of envelopes")
+	}
+	puts := newPuts(ctx, store)
+	for i, m := range moves {
+		sealed, err := p.ask(rotation.Envelope, old[i], rotation.Resealed)
+		if err != nil {
+			return nil, errors.Join(err, puts.wait())
+		}
+		puts.add(m.To, sealed)
+	}
+	rcpt, err := p.read(rotation.Receipt)
+	return rcpt, errors.Join(err, puts.wait())
+}

@@ -1,0 +1,224 @@
+package operator
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
+)
+
+// Limits of one transaction.
+const (
+	maxBatch      = 512
+	maxBatchBytes = 1 << 20
+	maxQueue      = 16384
+)
+
+// sender brings one batch into a block; *ledger.Sender.
+type sender interface {
+	Send(ctx context.Context, typeURL string, parts [][]byte) (uint64, []ledger.Result, error)
+}
+
+// Relay queues signed statements and brings them into blocks, one transaction at a
+// time: everything queued goes into the next, revocations first, rotation at most
+// half. The queue is memory only: whoever signed a statement repeats it until its
+// row shows it. The relay cannot read, forge or reorder to anyone's harm.
+type Relay struct {
+	send    sender
+	applied func(user agentkeys.Wallet) // called for users whose rotation may have changed
+
+	mu    sync.Mutex
+	queue [3][]*entry // by class
+	kick  chan struct{}
+
+	Transactions, Statements, Refused atomic.Uint64
+}
+
+// entry is one statement on its way.
+type entry struct {
+	wire   []byte
+	done   chan struct{}
+	height uint64
+	result ledger.Result
+	err    error
+}
+
+// Classes of statements, in the order of their urgency.
+const (
+	classRevocation = iota
+	classOrdinary
+	classRotation
+)
+
+// NewRelay sends through s and tells applied about users.
+func NewRelay(s sender, applied func(agentkeys.Wallet)) *Relay {
+	return &Relay{send: s, applied: applied, kick: make(chan struct{}, 1)}
+}
+
+func classOf(wire []byte) int {
+	switch statement.Kind(wire[0]) {
+	case statement.KindRevokeAgent:
+		return classRevocation
+	case statement.KindRotateBlobs, statement.KindRewrapDEK:
+		return classRotation
+	}
+	return classOrdinary
+}
+
+// Submit queues statements and waits until a block has answered each. Statements
+// that do not parse are answered at once and never sent.
+func (r *Relay) Submit(ctx context.Context, wires [][]byte) (height uint64, results []ledger.Result, err error) {
+	entries := make([]*entry, len(wires))
+	for i, w := range wires {
+		entries[i] = &entry{wire: w, done: make(chan struct{})}
+		if _, perr := statement.Parse(w); perr != nil {
+			entries[i].result = ledger.Result{Code: uint32(rules.BadLayout), Reason: "statement: wrong layout"}
+			close(entries[i].done)
+		}
+	}
+	if err := r.enqueue(entries); err != nil {
+		return 0, nil, err
+	}
+	results = make([]ledger.Result, len(wires))
+	for i, e := range entries {
+		select {
+		case <-ctx.Done():
+			return 0, nil, ctx.Err()
+		case <-e.done:
+		}
+		if e.err != nil {
+			return 0, nil, e.err
+		}
+		results[i], height = e.result, max(height, e.height)
+	}
+	return height, results, nil
+}
+
+func (r *Relay) enqueue(entries []*entry) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue[0])+len(r.queue[1])+len(r.queue[2])+len(entries) > maxQueue {
+		return errBusy
+	}
+	for _, e := range entries {
+		select {
+		case <-e.done:
+		default:
+			c := classOf(e.wire)
+			r.queue[c] = append(r.queue[c], e)
+		}
+	}
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run sends batches until ctx ends; what is queued then is answered with its error.
+func (r *Relay) Run(ctx context.Context) error {
+	for {
+		batch := r.next()
+		if len(batch) == 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.kick:
+			}
+			continue
+		}
+		r.deliver(ctx, batch)
+		if ctx.Err() != nil {
+			r.abandon(ctx.Err())
+			return ctx.Err()
+		}
+	}
+}
+
+// next takes a batch: revocations, then ordinary statements, rotation at most half.
+func (r *Relay) next() []*entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var batch []*entry
+	size := 0
+	for c, limit := range [3]int{maxBatch, maxBatch, maxBatch / 2} {
+		budget := maxBatchBytes
+		if c == classRotation {
+			budget = maxBatchBytes / 2
+		}
+		n := 0
+		for ; n < len(r.queue[c]) && n < limit && len(batch) < maxBatch; n++ {
+			e := r.queue[c][n]
+			if size+len(e.wire) > budget && len(batch) > 0 {
+				break
+			}
+			size += len(e.wire)
+			batch = append(batch, e)
+		}
+		r.queue[c] = r.queue[c][n:]
+	}
+	return batch
+}
+
+// sendFor bounds one transaction. A statement's own validity is shorter than any
+// outage worth waiting for.
+const sendFor = time.Minute
+
+func (r *Relay) deliver(ctx context.Context, batch []*entry) {
+	parts := make([][]byte, len(batch))
+	for i, e := range batch {
+		parts[i] = e.wire
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendFor)
+	defer cancel()
+	height, results, err := r.send.Send(ctx, ledger.MsgSubmit, parts)
+	r.Transactions.Add(1)
+	r.Statements.Add(uint64(len(batch)))
+	for i, e := range batch {
+		e.height, e.err = height, err
+		if err == nil {
+			e.result = results[i]
+			if !rules.Code(e.result.Code).Done() {
+				r.Refused.Add(1)
+			}
+		}
+		close(e.done)
+		r.tell(e)
+	}
+}
+
+// tell passes on users whose rotation may have moved.
+func (r *Relay) tell(e *entry) {
+	if e.err != nil || rules.Code(e.result.Code) != rules.OK || r.applied == nil {
+		return
+	}
+	s, err := statement.Parse(e.wire)
+	if err != nil {
+		return
+	}
+	switch b := s.Body.(type) {
+	case statement.Enrol:
+		r.applied(b.User)
+	case statement.RevokeAgent:
+		r.applied(b.User)
+	case statement.AskRotation:
+		r.applied(b.User)
+	}
+}
+
+func (r *Relay) abandon(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.queue {
+		for _, e := range r.queue[c] {
+			e.err = err
+			close(e.done)
+		}
+		r.queue[c] = nil
+	}
+}

@@ -1,0 +1,144 @@
+package operator
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/channel"
+	"example.org/agentkeys/rotation"
+)
+
+// rotatorProcess is one start of the rotator: a child with one descriptor. It is
+// dead after any error; the next job starts another.
+type rotatorProcess struct {
+	cmd   *exec.Cmd
+	conn  net.Conn
+	hello api.RotatorHello
+	wait  sync.Once
+}
+
+// startRotator runs the binary with one end of a socket pair as descriptor 3 and
+// reads what it says of itself.
+func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotatorProcess, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("rotator: %w", err)
+	}
+	near, far := os.NewFile(uintptr(fds[0]), "courier"), os.NewFile(uintptr(fds[1]), "rotator")
+	defer near.Close()
+	defer far.Close()
+	conn, err := net.FileConn(near)
+	if err != nil {
+		return nil, fmt.Errorf("rotator: %w", err)
+	}
+	p := &rotatorProcess{cmd: exec.Command(bin, "--vault", vault.String()), conn: conn}
+	p.cmd.ExtraFiles, p.cmd.Stderr, p.cmd.Env = []*os.File{far}, stderr, []string{}
+	if err := p.cmd.Start(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("rotator: %w", err)
+	}
+	if err := p.greet(); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *rotatorProcess) greet() error {
+	_ = p.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	defer func() { _ = p.conn.SetDeadline(time.Time{}) }()
+	b, err := p.ask(rotation.Hello, nil, rotation.Hello)
+	if err != nil {
+		return err
+	}
+	r := agentkeys.NewReader(b)
+	p.hello.Key = r.Take(32)
+	keys, err := channel.ParsePublicKeys(r.Take(len(channel.PublicKeys{}.Append(nil))))
+	p.hello.Evidence = r.Take(r.Len())
+	if err != nil || r.Close() != nil || len(p.hello.Evidence) < 1 {
+		return fmt.Errorf("rotator: its greeting does not parse; is it of this build?")
+	}
+	p.hello.Noise, p.hello.MLKEM = keys.Noise[:], keys.KEM[:]
+	p.hello.Platform = p.hello.Evidence[0]
+	return nil
+}
+
+// ask sends one message and reads one answer of the wanted type.
+func (p *rotatorProcess) ask(typ uint8, body []byte, want uint8) ([]byte, error) {
+	if err := rotation.WriteMessage(p.conn, typ, body); err != nil {
+		return nil, fmt.Errorf("rotator: %w", err)
+	}
+	return p.read(want)
+}
+
+func (p *rotatorProcess) read(want uint8) ([]byte, error) {
+	typ, b, err := rotation.ReadMessage(p.conn)
+	if err != nil {
+		return nil, fmt.Errorf("rotator: %w", err)
+	}
+	if typ != want {
+		return nil, fmt.Errorf("rotator: answered with type %d where %d was due", typ, want)
+	}
+	return b, nil
+}
+
+func (p *rotatorProcess) key() string { return hex.EncodeToString(p.hello.Key) }
+
+// alive reports whether the child is there to take another job.
+func (p *rotatorProcess) alive() bool {
+	return p != nil && p.cmd.Process != nil && p.cmd.Process.Signal(syscall.Signal(0)) == nil
+}
+
+func (p *rotatorProcess) stop() {
+	p.wait.Do(func() {
+		p.conn.Close()
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
+}
+
+// rotatorPool keeps one rotator that a custodian has vouched for.
+type rotatorPool struct {
+	bin    string
+	vault  agentkeys.VaultID
+	stderr io.Writer
+	vouch  func(context.Context, api.RotatorHello) error
+
+	p *rotatorProcess
+}
+
+// get gives the rotator, starting and registering one where there is none.
+func (r *rotatorPool) get(ctx context.Context) (*rotatorProcess, error) {
+	if r.p.alive() {
+		return r.p, nil
+	}
+	r.drop()
+	p, err := startRotator(r.bin, r.vault, r.stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.vouch(ctx, p.hello); err != nil {
+		p.stop()
+		return nil, err
+	}
+	r.p = p
+	return p, nil
+}
+
+// drop ends the rotator: after any error it is of no use.
+func (r *rotatorPool) drop() {
+	if r.p != nil {
+		r.p.stop()
+		r.p = nil
+	}
+}

@@ -1,0 +1,202 @@
+package operator
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"sync"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/rules"
+)
+
+// Scheduler decides whom to ask the custodian about, and when. It is derived from
+// User rows alone: after a restart it reads them again and nothing is forgotten.
+// The rows are the node's word, without proof; the custodian decides.
+type Scheduler struct {
+	step   func(context.Context, agentkeys.Wallet) (time.Duration, error)
+	users  func(context.Context, func(agentkeys.Wallet, rules.User)) error
+	hints  func(context.Context) []agentkeys.Wallet
+	params func(context.Context) (cadence uint64, rotateBefore uint64, err error)
+	log    *slog.Logger
+
+	mu   sync.Mutex
+	due  map[agentkeys.Wallet]time.Time
+	fail map[agentkeys.Wallet]int
+	kick chan struct{}
+
+	lastError string
+}
+
+// rescan is how often all User rows are read, to catch what no statement through
+// this relay told; hintEvery how often the custodian is asked for users worth a look.
+const (
+	rescan    = 10 * time.Minute
+	hintEvery = 5 * time.Second
+)
+
+// Look asks for a user's job at once.
+func (s *Scheduler) Look(u agentkeys.Wallet) { s.at(u, time.Now()) }
+
+func (s *Scheduler) at(u agentkeys.Wallet, t time.Time) {
+	s.mu.Lock()
+	if old, ok := s.due[u]; !ok || t.Before(old) {
+		s.due[u] = t
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *Scheduler) wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run works through due users one at a time until ctx ends.
+func (s *Scheduler) Run(ctx context.Context) error {
+	nextScan, nextHints := time.Now(), time.Now().Add(hintEvery)
+	for ctx.Err() == nil {
+		now := time.Now()
+		if !now.Before(nextScan) {
+			if err := s.scan(ctx); err != nil {
+				s.note("scan", err)
+				nextScan = now.Add(time.Second)
+			} else {
+				nextScan = now.Add(rescan)
+			}
+		}
+		if !now.Before(nextHints) {
+			for _, u := range s.hints(ctx) {
+				s.Look(u)
+			}
+			nextHints = now.Add(hintEvery)
+		}
+		u, at, ok := s.first()
+		if ok && !time.Now().Before(at) {
+			s.work(ctx, u)
+			continue
+		}
+		wait := min(time.Until(nextScan), time.Until(nextHints))
+		if ok {
+			wait = min(wait, time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.kick:
+		case <-time.After(max(wait, time.Millisecond)):
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *Scheduler) first() (u agentkeys.Wallet, at time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w, t := range s.due {
+		if !ok || t.Before(at) {
+			u, at, ok = w, t, true
+		}
+	}
+	return u, at, ok
+}
+
+// work takes one step for a user and plans the next. Errors wait longer each time,
+// up to half a minute: an outage ends, and other users go on.
+func (s *Scheduler) work(ctx context.Context, u agentkeys.Wallet) {
+	s.mu.Lock()
+	delete(s.due, u)
+	s.mu.Unlock()
+	wait, err := s.step(ctx, u)
+	s.mu.Lock()
+	switch {
+	case err != nil:
+		s.fail[u]++
+		wait = min(30*time.Second, 50*time.Millisecond<<min(s.fail[u], 10))
+	default:
+		delete(s.fail, u)
+	}
+	s.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		s.note("user "+u.String(), err)
+	}
+	if wait >= 0 {
+		s.at(u, time.Now().Add(wait))
+	}
+}
+
+func (s *Scheduler) note(what string, err error) {
+	s.log.Warn("rotation step failed, will try again", "what", what, "error", err.Error())
+	s.mu.Lock()
+	s.lastError = err.Error()
+	s.mu.Unlock()
+}
+
+// Pending is how many users wait for a step.
+func (s *Scheduler) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.due)
+}
+
+// scan looks at every User row.
+func (s *Scheduler) scan(ctx context.Context) error {
+	cadence, rotateBefore, err := s.params(ctx)
+	if err != nil {
+		return err
+	}
+	now := uint64(time.Now().Unix())
+	return s.users(ctx, func(w agentkeys.Wallet, u rules.User) {
+		s.at(w, time.Unix(int64(nextLook(w, u, now, cadence, rotateBefore)), 0))
+	})
+}
+
+// nextLook is the custodian's question asked of an unproven row: now for no epoch
+// yet, one due, or one draining; else when the active one reaches its cadence less
+// the jitter.
+func nextLook(w agentkeys.Wallet, u rules.User, now, cadence, rotateBefore uint64) uint64 {
+	a := u.Active
+	if a.Epoch == 0 || u.Due > a.Epoch || u.Draining.Epoch != 0 || a.Opened < rotateBefore {
+		return now
+	}
+	return max(now, a.Opened+cadence-Jitter(w, a.Epoch, cadence))
+}
+
+// Jitter spreads users over a tenth of the cadence, so that a vault's epochs do not
+// all turn in one hour.
+func Jitter(w agentkeys.Wallet, e agentkeys.Epoch, cadence uint64) uint64 {
+	span := cadence / 10
+	if span == 0 {
+		return 0
+	}
+	return (binary.BigEndian.Uint64(w[:8]) + uint64(e)*0x9e3779b97f4a7c15) % span
+}
+
+// userRows reads all User rows of a node.
+func userRows(ctx context.Context, n *ledger.Node, each func(agentkeys.Wallet, rules.User)) error {
+	var after []byte
+	for {
+		users, more, err := n.Users(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, w := range users {
+			a, err := n.Query(ctx, "/store/vault/key", rules.UserKey(w), 0, false)
+			if err != nil {
+				return err
+			}
+			u, err := rules.ParseUser(a.Value)
+			if err != nil {
+				continue // the node's word only; the custodian reads proven rows
+			}
+			each(w, u)
+			after = w[:]
+		}
+		if !more || len(users) == 0 {
+			return nil
+		}
+	}
+}
