@@ -75,9 +75,6 @@ func Parse(b []byte) (Credential, error) {
 	c.Kind = Kind(r.U8())
 	c.Header = string(r.Take(int(r.U16())))
 	for range r.U8() {
-		if r.Len() == 0 {
-			break // already short: do not collect empty rules
-		}
 		c.Hosts = append(c.Hosts, HostRule{Pattern: string(r.Take(int(r.U8()))), Port: r.U16()})
 	}
 	if err := r.Close(); err != nil {

@@ -3,6 +3,7 @@ package seed
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -102,7 +103,7 @@ func checkIssuer(t *testing.T, key *ecdsa.PrivateKey, want issuer) {
 		t.Errorf("issuer: public %x %v %v", public, err1, err2)
 	}
 	digest := sha256.Sum256([]byte("token"))
-	sig, err := key.Sign(nil, digest[:], nil)
+	sig, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
 	if err != nil || !ecdsa.VerifyASN1(&key.PublicKey, digest[:], sig) {
 		t.Errorf("issuer does not sign: %v", err)
 	}
