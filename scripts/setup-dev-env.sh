@@ -6,10 +6,16 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CHECK=0 MINIMAL=0 YES=0 BUILD=1 ASK=0
 ROWS="" MISSING=0 BROUGHT=0 WORK=""
 
-for part in find packages download toolchain tools; do
-  # shellcheck source=/dev/null
-  . "$ROOT/scripts/setup/$part.sh"
-done
+# shellcheck source=scripts/setup/find.sh
+. "$ROOT/scripts/setup/find.sh"
+# shellcheck source=scripts/setup/packages.sh
+. "$ROOT/scripts/setup/packages.sh"
+# shellcheck source=scripts/setup/download.sh
+. "$ROOT/scripts/setup/download.sh"
+# shellcheck source=scripts/setup/toolchain.sh
+. "$ROOT/scripts/setup/toolchain.sh"
+# shellcheck source=scripts/setup/tools.sh
+. "$ROOT/scripts/setup/tools.sh"
 
 usage() {
   cat <<'TEXT'
@@ -102,12 +108,20 @@ handle() {
     return 0
   fi
   WHY=""
-  if "get_$tool" && hash -r && "have_$tool"; then
+  if workspace && "get_$tool" && hash -r && "have_$tool"; then
     BROUGHT=$((BROUGHT + 1))
     row "$name" "$("want_$tool")" "$before" "installed $FOUND"
   else
     lacking "$tool" "$before" "MISSING: ${WHY:-installed, but still not usable}"
   fi
+}
+
+# workspace: beside the final place, so that putting a tool there is one rename; gone at the end.
+workspace() {
+  [ -z "$WORK" ] || return 0
+  mkdir -p "$(tools_dir)" 2>/dev/null && WORK="$(mktemp -d "$(tools_dir)/.work.XXXXXX" 2>/dev/null)" && return 0
+  WHY="cannot write $(tools_dir): set AGENTKEYS_TOOLS to a folder of yours"
+  return 1
 }
 
 lacking() {
@@ -159,7 +173,7 @@ closing() {
 
 own_paths() {
   local dir
-  for dir in "$(tools_dir)"/*/bin "$(tools_dir)/bin"; do
+  for dir in "$(tools_dir)"/*-*/bin "$(tools_dir)/bin"; do
     [ -d "$dir" ] && printf '%s:' "$dir"
   done
   return 0
@@ -171,8 +185,8 @@ main() {
     say "setup: $WHY"
     exit 2
   fi
-  WORK="$(mktemp -d)"
-  trap 'rm -rf "$WORK"' EXIT
+  PRIVILEGE="$(privilege)"
+  trap '[ -z "$WORK" ] || rm -rf "$WORK"' EXIT
   [ "$CHECK" = 1 ] || announce
   local tool
   for tool in $(wanted_tools); do

@@ -21,22 +21,34 @@ digest() {
   fi
 }
 
-# unzip_into FILE DIR, by whatever is there: a Debian with git has perl, and perl has an unzipper.
-# Modes are not kept by all of them; the caller sets what must be executable.
+# can_unzip TOOL: it is there with what it needs. Debian's smallest perl and python lack the unzipping part.
+can_unzip() {
+  command -v "$1" >/dev/null 2>&1 || return 1
+  case "$1" in
+    python3) python3 -c 'import zipfile' 2>/dev/null ;;
+    perl) perl -MIO::Uncompress::Unzip -e 1 2>/dev/null ;;
+  esac
+}
+
+unzip_with() {
+  case "$1" in
+    unzip) unzip -q -o "$2" -d "$3" ;;
+    bsdtar) bsdtar -xf "$2" -C "$3" ;;
+    python3) python3 -m zipfile -e "$2" "$3" ;;
+    perl) perl "$ROOT/scripts/setup/unzip.pl" "$2" "$3" ;;
+  esac >/dev/null 2>&1
+}
+
+# unzip_into FILE DIR, by whatever is there: a Debian with git has a perl with an unzipper.
+# Not all of them keep modes; the caller sets what must be executable.
 unzip_into() {
+  local tool
   mkdir -p "$2" || return 1
-  if command -v unzip >/dev/null 2>&1; then
-    unzip -q -o "$1" -d "$2" && return 0
-  fi
-  if command -v bsdtar >/dev/null 2>&1; then
-    bsdtar -xf "$1" -C "$2" && return 0
-  fi
-  if command -v python3 >/dev/null 2>&1; then
-    python3 -m zipfile -e "$1" "$2" 2>/dev/null && return 0
-  fi
-  if command -v perl >/dev/null 2>&1; then
-    perl "$ROOT/scripts/setup/unzip.pl" "$1" "$2" 2>/dev/null && return 0
-  fi
-  packages unzip || return 1
-  unzip -q -o "$1" -d "$2" || { WHY="cannot unpack: is the disk full?"; return 1; }
+  for tool in unzip bsdtar python3 perl; do
+    can_unzip "$tool" || continue
+    unzip_with "$tool" "$1" "$2" && return 0
+    WHY="$tool cannot unpack $(basename "$1"): is the disk full?"
+    return 1
+  done
+  packages unzip && unzip_with unzip "$1" "$2"
 }

@@ -122,7 +122,7 @@ have_cc() {
   local cc
   for cc in ${CC:-} gcc clang; do
     command -v "$cc" >/dev/null 2>&1 || continue
-    if printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "$cc" -x c -o /dev/null - 2>/dev/null; then
+    if "$cc" -x c -o /dev/null - >/dev/null 2>&1 <<<$'#include <stdlib.h>\nint main(void) { return 0; }'; then
       FOUND="$("$cc" -dumpversion 2>/dev/null || echo present)"
       return 0
     fi

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # The system's package manager: which one, what it calls things, and how to ask it.
 # WHY is set by whatever failed: what went wrong and the next step, for the table.
+# shellcheck disable=SC2034 # which setup-dev-env.sh prints
 
 PM=""
-# shellcheck disable=SC2034 # read by setup-dev-env.sh
+PRIVILEGE=""
 WHY=""
 ASKED_ADMIN=""
 UPDATED=""
@@ -81,7 +82,7 @@ privilege() {
 
 # as_root CMD...: no prompt unless the person at the terminal may be asked.
 as_root() {
-  if [ "$(privilege)" = none ]; then
+  if [ "$PRIVILEGE" = none ]; then
     "$@"
   elif [ "$ASK" = 1 ]; then
     sudo "$@"
@@ -93,7 +94,7 @@ as_root() {
 # packages PKG...: installs them or returns 1 with WHY.
 packages() {
   local output
-  if [ "$(privilege)" = no ]; then
+  if [ "$PRIVILEGE" = no ]; then
     ASKED_ADMIN="$ASKED_ADMIN $*"
     WHY="needs an administrator: $(install_command "$@")"
     return 1
@@ -113,7 +114,7 @@ packages() {
 
 # refresh_apt reads apt's lists anew, once a run. Old ones may still serve, so a failure is no reason to stop.
 refresh_apt() {
-  if [ "$PM" != apt ] || [ -n "$UPDATED" ] || [ "$(privilege)" = no ]; then return 0; fi
+  if [ "$PM" != apt ] || [ -n "$UPDATED" ] || [ "$PRIVILEGE" = no ]; then return 0; fi
   UPDATED=1
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update >/dev/null 2>&1 </dev/null || true
 }
