@@ -100,6 +100,9 @@ func UserPrefixes(u agentkeys.Wallet) [][]byte {
 	return out
 }
 
+// PointerPrefix is the prefix of all Pointer rows of one user.
+func PointerPrefix(u agentkeys.Wallet) []byte { return append([]byte{keyPointer}, u[:]...) }
+
 // UsersPrefix is the prefix of all User rows.
 func UsersPrefix() []byte { return []byte{keyUser} }
 
