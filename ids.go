@@ -96,6 +96,9 @@ func ParseBlobID(s string) (v BlobID, err error) { return v, parseHex(v[:], s) }
 // ParseHash reads 64 lower-case hex digits.
 func ParseHash(s string) (v Hash, err error) { return v, parseHex(v[:], s) }
 
+// ParseJobID reads 32 lower-case hex digits.
+func ParseJobID(s string) (v JobID, err error) { return v, parseHex(v[:], s) }
+
 // ParseProcessKey reads 64 lower-case hex digits.
 func ParseProcessKey(s string) (v ProcessKey, err error) { return v, parseHex(v[:], s) }
 

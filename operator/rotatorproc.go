@@ -65,11 +65,11 @@ func (p *rotatorProcess) greet() error {
 	p.hello.Key = r.Take(32)
 	keys, err := channel.ParsePublicKeys(r.Take(len(channel.PublicKeys{}.Append(nil))))
 	p.hello.Evidence = r.Take(r.Len())
-	if err != nil || r.Close() != nil || len(p.hello.Evidence) < 1 {
+	if err != nil || r.Close() != nil || len(p.hello.Evidence) < 5 {
 		return fmt.Errorf("rotator: its greeting does not parse; is it of this build?")
 	}
 	p.hello.Noise, p.hello.MLKEM = keys.Noise[:], keys.KEM[:]
-	p.hello.Platform = p.hello.Evidence[0]
+	p.hello.Platform = p.hello.Evidence[4]
 	return nil
 }
 
