@@ -325,7 +325,9 @@ func (t *Tree) sweep(ctx context.Context) error {
 	}
 	keep := map[string]bool{t.place.indexName(t.now.number, t.now.tag): true}
 	for n, ref := range t.now.index.shards {
-		keep[t.place.shardName(byte(n), ref.hash)] = true
+		if ref.shares != 0 {
+			keep[t.place.shardName(byte(n), ref.hash)] = true
+		}
 	}
 	records := t.place.recordPrefix(t.now.number, t.now.tag)
 	names = slices.DeleteFunc(names, func(name string) bool {

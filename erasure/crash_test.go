@@ -211,7 +211,11 @@ func TestCrashThenLyingStore(t *testing.T) {
 	}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
-			for n := 1; ; n++ {
+			stride := 1
+			if testing.Short() {
+				stride = 5
+			}
+			for n := 1; ; n += stride {
 				b := newBench(t)
 				_, err := b.life(n)
 				if err == nil {
