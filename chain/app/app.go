@@ -133,9 +133,7 @@ func (a *App) wire(cdc codec.Codec, registry codectypes.InterfaceRegistry, logge
 	order := []string{authtypes.ModuleName, banktypes.ModuleName, feegrant.ModuleName, consensustypes.ModuleName, vault.ModuleName}
 	a.Modules.SetOrderInitGenesis(order...)
 	a.Modules.SetOrderExportGenesis(order...)
-	a.Modules.SetOrderPreBlockers()
-	a.Modules.SetOrderBeginBlockers()
-	a.Modules.SetOrderEndBlockers(feegrant.ModuleName, vault.ModuleName)
+	a.Modules.SetOrderEndBlockers(banktypes.ModuleName, feegrant.ModuleName, vault.ModuleName)
 	a.Basics = module.NewBasicManagerFromManager(a.Modules, nil)
 	a.Basics.RegisterInterfaces(registry)
 	a.MountKVStores(keys)

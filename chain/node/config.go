@@ -10,14 +10,13 @@ import (
 	"time"
 
 	cometconfig "github.com/cometbft/cometbft/config"
+
+	"example.org/agentkeys/chain/app"
 )
 
-const (
-	maxTxBytes = 4 << 20
-	// keepRecent is how many heights can be proved: a client that pins a height
-	// must be able to finish what it began.
-	keepRecent = 10_000
-)
+// keepRecent is how many heights can be proved: a client that pins a height must
+// be able to finish what it began.
+const keepRecent = 10_000
 
 // Config says where and how a node runs.
 type Config struct {
@@ -56,12 +55,12 @@ func (c Config) comet(rpc string) *cometconfig.Config {
 	out.Consensus.PeerGossipSleepDuration = 10 * time.Millisecond
 
 	out.RPC.ListenAddress = "tcp://" + rpc
-	out.RPC.MaxBodyBytes = 2 * maxTxBytes // base64 in JSON
+	out.RPC.MaxBodyBytes = 2 * app.MaxBytes // base64 in JSON
 	out.RPC.MaxSubscriptionClients = 100
 	out.RPC.MaxSubscriptionsPerClient = 5
 
 	out.Mempool.Size = 5000
-	out.Mempool.MaxTxBytes = maxTxBytes
+	out.Mempool.MaxTxBytes = app.MaxBytes
 	out.Mempool.MaxTxsBytes = 64 << 20
 
 	out.P2P.PexReactor = false

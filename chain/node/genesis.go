@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	cometjson "github.com/cometbft/cometbft/libs/json"
@@ -14,50 +13,18 @@ import (
 	dbm "github.com/cosmos/cosmos-db"
 
 	"cosmossdk.io/log/v2"
-	sdkmath "cosmossdk.io/math"
 
 	"github.com/cosmos/cosmos-sdk/baseapp"
-	sdk "github.com/cosmos/cosmos-sdk/types"
-	authtypes "github.com/cosmos/cosmos-sdk/x/auth/types"
-	banktypes "github.com/cosmos/cosmos-sdk/x/bank/types"
 
-	"example.org/agentkeys"
 	"example.org/agentkeys/chain/app"
 	"example.org/agentkeys/chain/x/vault"
-	"example.org/agentkeys/statement"
 )
-
-// MaxGas is the gas of one block, enough for one transaction of 4 MiB.
-const MaxGas = 100_000_000
-
-// Fund gives an account coins at genesis.
-type Fund struct {
-	Address sdk.AccAddress
-	Amount  uint64 // uagent
-}
-
-// Genesis says how a new chain begins.
-type Genesis struct {
-	ChainID   string
-	Vault     agentkeys.VaultID
-	Authority sdk.AccAddress
-	Funds     []Fund
-	Params    statement.Params
-}
 
 // Init makes dir the home of a new chain with one validator, which pauses for
 // timeoutCommit between blocks unless its start says otherwise. It refuses a home
 // that holds a chain; after a crash it can simply be repeated.
-func Init(dir string, timeoutCommit time.Duration, g Genesis) error {
-	return initHome(dir, timeoutCommit, func(a *app.App, v vault.Validator) (*comettypes.GenesisDoc, error) {
-		doc := &comettypes.GenesisDoc{ChainID: g.ChainID, GenesisTime: time.Now().UTC(), ConsensusParams: consensusParams()}
-		state, err := g.state(a, v)
-		if err != nil {
-			return nil, err
-		}
-		doc.AppState, err = json.Marshal(state)
-		return doc, err
-	})
+func Init(dir string, timeoutCommit time.Duration, g app.Genesis) error {
+	return initHome(dir, timeoutCommit, g.Doc)
 }
 
 // Import makes dir the home of a chain that goes on from an exported genesis, with
@@ -153,42 +120,4 @@ func makeKeys(dir string) (vault.Validator, error) {
 	}
 	signer := privval.LoadOrGenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
 	return vault.Validator{Key: signer.Key.PubKey.Bytes(), Power: 10}, nil
-}
-
-func consensusParams() *comettypes.ConsensusParams {
-	p := comettypes.DefaultConsensusParams()
-	p.Block.MaxBytes = maxTxBytes
-	p.Block.MaxGas = MaxGas
-	return p
-}
-
-// state is the application's genesis. The authority has an account even without
-// coins, because an account that does not exist cannot sign.
-func (g Genesis) state(a *app.App, v vault.Validator) (map[string]json.RawMessage, error) {
-	state := a.Basics.DefaultGenesis(a.Codec)
-	var accounts []authtypes.GenesisAccount
-	var balances []banktypes.Balance
-	seen := map[string]bool{}
-	for _, f := range slices.Concat(g.Funds, []Fund{{Address: g.Authority}}) {
-		if name := f.Address.String(); seen[name] {
-			if f.Amount > 0 {
-				return nil, fmt.Errorf("init: %s is funded twice", name)
-			}
-			continue
-		}
-		seen[f.Address.String()] = true
-		accounts = append(accounts, authtypes.NewBaseAccount(f.Address, nil, uint64(len(accounts)), 0))
-		if f.Amount > 0 {
-			coins := sdk.NewCoins(sdk.NewCoin(app.Denom, sdkmath.NewIntFromUint64(f.Amount)))
-			balances = append(balances, banktypes.Balance{Address: f.Address.String(), Coins: coins})
-		}
-	}
-	rows, err := vault.NewGenesis(g.Vault, g.Authority.String(), g.Params, []vault.Validator{v})
-	if err != nil {
-		return nil, err
-	}
-	state[authtypes.ModuleName] = a.Codec.MustMarshalJSON(authtypes.NewGenesisState(authtypes.DefaultParams(), accounts))
-	state[banktypes.ModuleName] = a.Codec.MustMarshalJSON(banktypes.NewGenesisState(banktypes.DefaultParams(), balances, nil, nil, nil))
-	state[vault.ModuleName] = a.Codec.MustMarshalJSON(rows)
-	return state, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 
 	cometconfig "github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/consensus"
@@ -42,6 +43,7 @@ type Node struct {
 	comet     *cometnode.Node
 	consensus *consensus.State
 	queries   *queries
+	stopping  atomic.Bool
 }
 
 // New makes a node; nothing is opened before Run.
@@ -132,7 +134,7 @@ func (n *Node) openComet(ctx context.Context, rpc string) error {
 	creator := proxy.NewLocalClientCreator(server.NewCometABCIWrapper(n.app))
 	n.comet, err = cometnode.NewNodeWithContext(ctx, c, signer, key, creator,
 		cometnode.DefaultGenesisDocProviderFunc(c), cometconfig.DefaultDBProvider,
-		cometnode.DefaultMetricsProvider(c.Instrumentation), cometLogger{n.c.Log})
+		cometnode.DefaultMetricsProvider(c.Instrumentation), cometLogger{n.c.Log, &n.stopping})
 	if err != nil {
 		return err
 	}
@@ -174,6 +176,7 @@ func (n *Node) close() error {
 	if n.queries != nil {
 		errs = append(errs, n.queries.stop())
 	}
+	n.stopping.Store(true)
 	if n.comet != nil && n.comet.IsRunning() {
 		errs = append(errs, n.comet.Stop())
 		n.comet.Wait()

@@ -71,7 +71,7 @@ func (in initFlags) run(home string) error {
 	return node.Import(home, in.pace, in.chainID, exported)
 }
 
-func (in initFlags) parse() (g node.Genesis, err error) {
+func (in initFlags) parse() (g app.Genesis, err error) {
 	if in.chainID == "" {
 		return g, errors.New("init: --chain-id is missing: choose a name for the chain")
 	}
@@ -96,7 +96,7 @@ func (in initFlags) parse() (g node.Genesis, err error) {
 	return g, err
 }
 
-func parseFund(s string) (f node.Fund, err error) {
+func parseFund(s string) (f app.Fund, err error) {
 	name, amount, ok := strings.Cut(s, "=")
 	if !ok {
 		return f, errors.New("want ADDRESS=AMOUNT")

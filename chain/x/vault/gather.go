@@ -85,5 +85,5 @@ func (g gatherer) touched(ctx context.Context) (users []agentkeys.Wallet, scope 
 	for ; it.Valid() && len(users) <= rules.MaxTouched; it.Next() {
 		users = append(users, agentkeys.Wallet(it.Key()[1:]))
 	}
-	return users, scope, it.Error()
+	return users, scope, nil
 }

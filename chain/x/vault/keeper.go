@@ -71,12 +71,16 @@ func (k Keeper) one(ctx sdk.Context, wire []byte, apply rule) (rules.Result, err
 	return r, nil
 }
 
-// EndBlock writes the Touched row if any accepted statement changed something: a
-// block without one leaves the app hash alone, so an idle chain makes no blocks.
+// EndBlock writes the Touched row if the block accepted a statement. Any other
+// block leaves the app hash alone, so an idle chain makes no blocks.
 func (k Keeper) EndBlock(c context.Context) error {
 	ctx := sdk.UnwrapSDKContext(c)
+	accepted, err := k.gather.position(ctx)
+	if err != nil || accepted == 0 {
+		return err
+	}
 	users, scope, err := k.gather.touched(ctx)
-	if err != nil || len(users) == 0 && scope == rules.TouchedUsers {
+	if err != nil {
 		return err
 	}
 	return rules.Touch(k.rows.OpenKVStore(ctx), uint64(ctx.BlockHeight()), users, scope)

@@ -118,7 +118,7 @@ func pageOf(kv store.KVStore, prefix, after []byte, limit int, rows *[]Row) (boo
 		}
 		*rows = append(*rows, Row{Key: it.Key(), Value: it.Value()})
 	}
-	return false, it.Error()
+	return false, nil
 }
 
 // prefixEnd is the first key above every key that begins with prefix. A prefix
