@@ -104,13 +104,10 @@ func (t *Tree) abandon(keepMarks bool) {
 	t.next, t.erasing, t.swept = nil, nil, false
 }
 
-// checkLive stops everything when a live epoch would be left without its share.
-// The first commit has nothing to lose.
+// checkLive stops everything when a live epoch would be left without its share. It
+// holds for the first commit too, because that makes a joining anchor live.
 func (t *Tree) checkLive(ctx context.Context) error {
 	t.step("commit: check live shares")
-	if t.now.number == 0 {
-		return nil
-	}
 	return t.cfg.Live(ctx, func(id ShareID) error {
 		if _, ok := t.erasing[id]; ok {
 			return fmt.Errorf("%w: %s: nothing was erased: check what was marked", ErrLive, id)

@@ -189,9 +189,7 @@ func (t *Tree) eachRecord(ctx context.Context, g *generation, visit func(context
 			e, err = t.getRecord(ctx, g, rid)
 		}
 		if err == nil && g.recordID(e.id) == rid {
-			t.mu.Lock()
-			g.dirty[e.id.shard()] = true
-			t.mu.Unlock()
+			t.touch(g, e.id)
 			defer clear(e.share[:])
 			return visit(ctx, e)
 		}

@@ -30,8 +30,9 @@ func NewSet(anchors ...Config) *Set {
 	return s
 }
 
-// Add takes in an anchor. It holds every live share after Open, Commit, Fill and
-// another Commit; only then may it count as live on the chain.
+// Add takes in an anchor. Open, Fill and Commit follow: the first commit makes it
+// live on the chain and stops while a live share is missing. Until then puts are
+// refused, so that none misses the new tree.
 func (s *Set) Add(cfg Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,30 +124,33 @@ func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
 // Fill copies every live share that a tree lacks from one that has it.
 func (s *Set) Fill(ctx context.Context) error {
 	trees, err := s.trees()
-	if err != nil || len(trees) == 0 {
-		return err
-	}
-	var lacking []ShareID
-	err = trees[0].cfg.Live(ctx, func(id ShareID) error {
-		for _, t := range trees {
-			if !t.shares.has(id) {
-				lacking = append(lacking, id)
-				break
-			}
-		}
-		return nil
-	})
 	if err != nil {
 		return err
 	}
-	return each(ctx, len(lacking), func(ctx context.Context, i int) error {
-		share, ok := s.Get(lacking[i])
-		if !ok {
-			return fmt.Errorf("%w: %s: no anchor has it", ErrMissing, lacking[i])
+	for _, t := range trees {
+		var lacking []ShareID
+		err := t.cfg.Live(ctx, func(id ShareID) error {
+			if !t.shares.has(id) {
+				lacking = append(lacking, id)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		_, err := s.Put(ctx, lacking[i], share)
-		return err
-	})
+		err = each(ctx, len(lacking), func(ctx context.Context, i int) error {
+			share, ok := s.Get(lacking[i])
+			if !ok {
+				return fmt.Errorf("%w: %s: no anchor has it", ErrMissing, lacking[i])
+			}
+			defer clear(share[:])
+			return t.fill(ctx, lacking[i], share)
+		})
+		if err != nil {
+			return fmt.Errorf("anchor %s: %w", t.cfg.ID, err)
+		}
+	}
+	return nil
 }
 
 // Erase marks shares in every open tree. After a dead anchor opens again, mark

@@ -108,10 +108,39 @@ func (t *Tree) Put(ctx context.Context, id ShareID, share Share) (Share, error) 
 		return Share{}, err
 	}
 	t.step("put: remember")
-	if !t.shares.put(id, stored) {
-		return Share{}, fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+	return stored, remember(&t.shares, &entry{id, stored})
+}
+
+// fill takes a share over from another tree. Before the first commit it is in
+// memory alone, and that commit writes it.
+func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
+	if t.Generation() != 0 {
+		stored, err := t.Put(ctx, id, share)
+		if err == nil && stored != share {
+			err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+		}
+		return err
 	}
-	return stored, nil
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	if t.now.number != 0 {
+		return errors.New("anchor: committed meanwhile: fill again")
+	}
+	if t.next != nil {
+		share, err = t.putRecord(ctx, t.next, id, share)
+	}
+	if err != nil {
+		return err
+	}
+	t.touch(t.now, id)
+	return remember(&t.shares, &entry{id, share})
+}
+
+// touch is called with phase held: id has a record in g, to be folded into a shard.
+func (t *Tree) touch(g *generation, id ShareID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g.dirty[id.shard()] = true
 }
 
 // putRecords lets the current generation decide between two shares for one id and
@@ -131,9 +160,7 @@ func (t *Tree) putRecords(ctx context.Context, id ShareID, share Share) (Share, 
 
 func (t *Tree) putRecord(ctx context.Context, g *generation, id ShareID, share Share) (Share, error) {
 	t.step("put: write record")
-	t.mu.Lock()
-	g.dirty[id.shard()] = true
-	t.mu.Unlock()
+	t.touch(g, id)
 	rid := g.recordID(id)
 	e := entry{id, share}
 	object := g.recordFrame(rid).seal(g.recordKey, e.append(make([]byte, 0, entrySize)))

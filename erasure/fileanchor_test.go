@@ -1,0 +1,147 @@
+package erasure_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/erasure/anchortest"
+)
+
+func fileHarness(t *testing.T) (anchortest.Harness, string) {
+	dir := filepath.Join(t.TempDir(), "anchor")
+	open := func() (erasure.Anchor, error) { return erasure.NewFileAnchor(dir) }
+	anchor, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return anchortest.Harness{Anchor: anchor, Reopen: open}, dir
+}
+
+func TestFileAnchorKeepsTheContract(t *testing.T) {
+	anchortest.Run(t, func(t *testing.T) anchortest.Harness { h, _ := fileHarness(t); return h })
+}
+
+// What Limit admits is true: with a copy of the disk the old root is back.
+func TestFileAnchorDoesNotWithstandACopyOfTheDisk(t *testing.T) {
+	h, dir := fileHarness(t)
+	h.Save = func() (func() error, error) {
+		copied := readFiles(t, dir)
+		return func() error {
+			for _, name := range []string{"root-a", "root-b"} {
+				os.Remove(filepath.Join(dir, name))
+			}
+			for name, b := range copied {
+				if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, nil
+	}
+	err := anchortest.Check(t.Context(), h)
+	if err == nil || !strings.Contains(err.Error(), "gives a destroyed root") {
+		t.Errorf("Check: %v", err)
+	}
+	a := h.Anchor.(*erasure.FileAnchor)
+	if a.Kind() != "file" || !strings.Contains(a.Limit(), "copy") || !strings.Contains(a.Limit(), "root,") {
+		t.Errorf("kind %q, limit %q", a.Kind(), a.Limit())
+	}
+}
+
+func TestFileAnchorFiles(t *testing.T) {
+	h, dir := fileHarness(t)
+	first, second := erasure.Root{1}, erasure.Root{2}
+	for _, root := range []erasure.Root{first, second} {
+		if err := h.Anchor.Stage(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name := range readFiles(t, dir) {
+		if info, _ := os.Stat(filepath.Join(dir, name)); info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v", name, info.Mode())
+		}
+	}
+	// A second name for the file shows that it was overwritten before unlinking.
+	other := filepath.Join(t.TempDir(), "second-name")
+	if err := os.Link(filepath.Join(dir, "root-a"), other); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Anchor.Destroy(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(other); err != nil || string(b) != string(make([]byte, 32)) {
+		t.Errorf("unlinked file holds %x, %v", b, err)
+	}
+	if names := slices.Sorted(maps.Keys(readFiles(t, dir))); !slices.Equal(names, []string{"root-b"}) {
+		t.Errorf("files %v", names)
+	}
+}
+
+func TestFileAnchorAfterACrash(t *testing.T) {
+	full := strings.Repeat("r", 32)
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		roots int
+		fails bool
+	}{
+		{"staged half", map[string]string{"root-a": full, "root-b.new": "rrr"}, 1, false},
+		{"staged whole, not renamed", map[string]string{"root-a": full, "root-b.new": full}, 1, false},
+		{"destroyed, not unlinked", map[string]string{"root-a": string(make([]byte, 32)), "root-b": full}, 1, false},
+		{"short file", map[string]string{"root-a": "rrr"}, 0, true},
+		{"long file", map[string]string{"root-a": full + "r"}, 0, true},
+	} {
+		h, dir := fileHarness(t)
+		for name, content := range c.files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		anchor, err := h.Reopen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots, err := anchor.Roots(t.Context())
+		if len(roots) != c.roots || (err != nil) != c.fails {
+			t.Errorf("%s: %d roots, %v", c.name, len(roots), err)
+		}
+		if !c.fails && len(readFiles(t, dir)) != c.roots {
+			t.Errorf("%s: files left: %v", c.name, slices.Sorted(maps.Keys(readFiles(t, dir))))
+		}
+	}
+}
+
+func TestFileAnchorRefusesOpenModes(t *testing.T) {
+	h, dir := fileHarness(t)
+	if err := h.Anchor.Stage(t.Context(), erasure.Root{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "root-a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Anchor.Roots(t.Context()); err == nil {
+		t.Error("a root that others can read is accepted")
+	}
+}
+
+func readFiles(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = b
+	}
+	return files
+}
