@@ -1,0 +1,141 @@
+// Package devstack runs the development stack: node, object store, custodian,
+// operator (and it the rotator) as real processes under one supervisor. Software
+// attestation and a file anchor protect from nobody with root; see [Limit]. Start
+// at [Open] and [Stack.Run].
+package devstack
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/statement"
+)
+
+// Limit is what the development stack does not protect from; it is shown wherever
+// the stack is.
+const Limit = "1 validator, S3 on loopback, software attestation, file anchor. No protection from root"
+
+// Config is dev.json: chosen once, so that profiles and pins stay true over
+// restarts. The stack owns it; it is written by rename.
+type Config struct {
+	VaultID   string    `json:"vault_id"`
+	ChainID   string    `json:"chain_id"`
+	Anchor    string    `json:"anchor"` // id, hex
+	Authority string    `json:"authority"`
+	Relayer   string    `json:"relayer"`
+	Ports     Ports     `json:"ports"`
+	Trust     Trust     `json:"trust"`
+	Custodian Custodian `json:"custodian"`
+}
+
+// Ports on the loopback address.
+type Ports struct {
+	RPC, S3, STS, API, Operator, Relay int
+}
+
+// Trust is the header that everything is verified from, read once from the stack's
+// own node at its first start.
+type Trust struct {
+	Height uint64 `json:"height"`
+	Hash   string `json:"hash"`
+}
+
+// Custodian is what the custodian said of itself when it was last ready.
+type Custodian struct {
+	Pin         string `json:"pin"`
+	Key         string `json:"key"`
+	Evidence    string `json:"evidence"`
+	Measurement string `json:"measurement"`
+}
+
+// Names inside the store.
+const (
+	bucket   = "agentkeys-vault-dev"
+	issuer   = "http://agentkeys.invalid/oidc"
+	audience = "agentkeys-vault"
+	region   = "us-east-1"
+)
+
+// ReadConfig reads dev.json of a directory.
+func ReadConfig(dir string) (c Config, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return c, fmt.Errorf("%s/dev.json is damaged: %w; restore it or start anew: agentkeys dev reset", dir, err)
+	}
+	return c, nil
+}
+
+// Vault is the parsed vault id.
+func (c Config) Vault() (agentkeys.VaultID, error) { return agentkeys.ParseVaultID(c.VaultID) }
+
+// RPC is the node's address.
+func (c Config) RPC() string { return url("http", c.Ports.RPC) }
+
+// API is the custodian's address for clients.
+func (c Config) API() string { return url("https", c.Ports.API) }
+
+// Relay is the operator's address.
+func (c Config) Relay() string { return url("http", c.Ports.Relay) }
+
+func url(scheme string, port int) string { return scheme + "://" + addr(port) }
+func addr(port int) string               { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+func newConfig() (c Config, err error) {
+	var vault agentkeys.VaultID
+	var anchor statement.AnchorID
+	rand.Read(vault[:])
+	rand.Read(anchor[:])
+	c.VaultID, c.Anchor = vault.String(), hex.EncodeToString(anchor[:])
+	c.ChainID = "agentkeys-dev-" + c.VaultID[:8]
+	ports, err := freePorts(6)
+	if err != nil {
+		return c, err
+	}
+	c.Ports = Ports{ports[0], ports[1], ports[2], ports[3], ports[4], ports[5]}
+	return c, nil
+}
+
+// freePorts asks the system for ports; all are held until the last is known, so
+// they differ.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("ports: %w", err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// save replaces dev.json in one step.
+func (c Config) save(dir string) error {
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, "dev.json"), append(b, '\n'))
+}
+
+func writeFile(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,390 @@
+package devstack
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/attest"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options of one run.
+type Options struct {
+	Dir    string
+	Bin    string           // where the programs lie; "" = beside this one, then PATH
+	Params statement.Params // of a new vault
+	Step   func(string)     // told what is going on; may be nil
+}
+
+// DevParams are the numbers of a development vault: as in production, but with a
+// head age short enough that a destroyed epoch can be watched.
+func DevParams() statement.Params {
+	p := statement.DefaultParams()
+	p.MaxHeadAge = 2
+	return p
+}
+
+// Stack is a development stack whose directory this process has locked.
+type Stack struct {
+	opt  Options
+	cfg  Config
+	bins map[string]string
+	lock *os.File
+
+	node, cloud, custodian, operator *child
+}
+
+// ErrRunning means that another supervisor has the directory.
+var ErrRunning = errors.New("dev: a stack runs in this directory already; see: agentkeys dev status")
+
+// Open locks the directory and reads or makes its configuration.
+func Open(opt Options) (*Stack, error) {
+	for _, d := range []string{"", "log", "custodian", "keys"} {
+		if err := os.MkdirAll(filepath.Join(opt.Dir, d), 0o700); err != nil {
+			return nil, fmt.Errorf("dev: %w", err)
+		}
+	}
+	s := &Stack{opt: opt, bins: map[string]string{}}
+	lock, err := lockDir(opt.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s.lock = lock
+	if err := s.open(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stack) open() (err error) {
+	for _, name := range []string{"agentkeysd", "agentkeys-devcloud", "agentkeys-custodian", "agentkeys-operator", "agentkeys-rotator"} {
+		if s.bins[name], err = findBinary(s.opt.Bin, name); err != nil {
+			return err
+		}
+	}
+	s.cfg, err = ReadConfig(s.opt.Dir)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if s.cfg, err = newConfig(); err != nil {
+		return err
+	}
+	if s.cfg.Authority, err = s.newKey("authority.key"); err != nil {
+		return err
+	}
+	if s.cfg.Relayer, err = s.newKey("relay.key"); err != nil {
+		return err
+	}
+	return s.cfg.save(s.opt.Dir)
+}
+
+// newKey makes an account key file and returns its address.
+func (s *Stack) newKey(name string) (string, error) {
+	key, signer, err := newAccount()
+	if err != nil {
+		return "", err
+	}
+	text := "development: root can read it\n" + hex.EncodeToString(key) + "\n"
+	return signer.Address().String(), writeFile(s.keyFile(name), []byte(text))
+}
+
+func (s *Stack) keyFile(name string) string { return filepath.Join(s.opt.Dir, "keys", name) }
+
+// Close gives up the directory.
+func (s *Stack) Close() error { return s.lock.Close() }
+
+// Config is the stack's configuration.
+func (s *Stack) Config() Config { return s.cfg }
+
+// lockDir takes the directory's lock and writes this process's id into it.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "supervisor.pid"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("dev: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, ErrRunning
+	}
+	syscall.CloseOnExec(int(f.Fd()))
+	if err := f.Truncate(0); err != nil {
+		return nil, fmt.Errorf("dev: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	return f, err
+}
+
+func (s *Stack) say(what string) {
+	if s.opt.Step != nil {
+		s.opt.Step(what)
+	}
+}
+
+// Run starts everything, calls ready once, and keeps it running until ctx ends.
+func (s *Stack) Run(ctx context.Context, ready func(Config) error) error {
+	if err := s.initChain(ctx); err != nil {
+		return err
+	}
+	s.children()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, c := range []*child{s.node, s.cloud} {
+		g.Go(func() error { return c.run(ctx) })
+	}
+	g.Go(func() error {
+		start, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := s.bring(ctx, start, g); err != nil {
+			return err
+		}
+		return ready(s.cfg)
+	})
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// initChain makes the genesis once. The chain's own directory shows whether it was.
+func (s *Stack) initChain(ctx context.Context) error {
+	home := filepath.Join(s.opt.Dir, "chain")
+	if _, err := os.Stat(filepath.Join(home, "config", "genesis.json")); err == nil {
+		return nil
+	}
+	s.say("making a new vault")
+	p := s.opt.Params
+	if p == (statement.Params{}) {
+		p = DevParams()
+	}
+	params := fmt.Sprintf(`{"Cadence":%d,"DrainWindow":%d,"MaxHeadAge":%d,"MaxValidity":%d,"LostAfter":%d,"MeasurementWait":%d}`,
+		p.Cadence, p.DrainWindow, p.MaxHeadAge, p.MaxValidity, p.LostAfter, p.MeasurementWait)
+	cmd := exec.CommandContext(ctx, s.bins["agentkeysd"], "init", "--home", home, "--chain-id", s.cfg.ChainID,
+		"--vault-id", s.cfg.VaultID, "--authority", s.cfg.Authority, "--params", params,
+		"--fund", s.cfg.Authority+"=1000000000000", "--fund", s.cfg.Relayer+"=1000000000000")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("agentkeysd init: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (s *Stack) children() {
+	d, p, logs := s.opt.Dir, s.cfg.Ports, filepath.Join(s.opt.Dir, "log")
+	s.node = newChild("agentkeysd", s.bins["agentkeysd"], logs, "start", "--home", filepath.Join(d, "chain"),
+		"--rpc", addr(p.RPC), "--stop-on-eof")
+	s.cloud = newChild("agentkeys-devcloud", s.bins["agentkeys-devcloud"], logs, "--dir", filepath.Join(d, "cloud"),
+		"--s3", addr(p.S3), "--sts", addr(p.STS), "--bucket", bucket, "--issuer", issuer, "--audience", audience,
+		"--jwks", filepath.Join(d, "custodian", "jwks.json"), "--stop-on-eof")
+}
+
+// bring starts what depends on node and store, and registers it by the real
+// messages. Everything in it may be repeated.
+func (s *Stack) bring(ctx, start context.Context, g *errgroup.Group) error {
+	s.say("starting node and store")
+	if err := s.node.wait(start, nil); err != nil {
+		return err
+	}
+	if err := s.cloud.wait(start, nil); err != nil {
+		return err
+	}
+	a, err := s.authority(start)
+	if err != nil {
+		return err
+	}
+	s.say("allowing this build")
+	acts, err := s.measurements()
+	if err != nil {
+		return err
+	}
+	if err := a.send(start, acts...); err != nil {
+		return err
+	}
+	if err := s.trust(start); err != nil {
+		return err
+	}
+	s.say("starting custodian and operator")
+	s.late()
+	for _, c := range []*child{s.custodian, s.operator} {
+		g.Go(func() error { return c.run(ctx) })
+	}
+	if err := s.custodian.wait(start, &s.cfg.Custodian); err != nil {
+		return err
+	}
+	if err := s.operator.wait(start, nil); err != nil {
+		return err
+	}
+	reg, err := s.registration()
+	if err != nil {
+		return err
+	}
+	if err := a.send(start, reg); err != nil {
+		return err
+	}
+	if err := s.cfg.save(s.opt.Dir); err != nil {
+		return err
+	}
+	return s.awaitReady(start)
+}
+
+// measurements allows the two enclave programs as they lie here, and adds the
+// anchor.
+func (s *Stack) measurements() ([]statement.Body, error) {
+	var acts []statement.Body
+	for role, name := range map[statement.EnclaveRole]string{statement.EnclaveCustodian: "agentkeys-custodian", statement.EnclaveRotator: "agentkeys-rotator"} {
+		m, err := attest.MeasureFile(s.bins[name])
+		if err != nil {
+			return nil, err
+		}
+		acts = append(acts, statement.AllowMeasurement{Role: role, Platform: statement.PlatformSoftware, Measurement: m})
+	}
+	id, err := hex.DecodeString(s.cfg.Anchor)
+	if err != nil || len(id) != 16 {
+		return nil, errors.New("dev.json: anchor is damaged")
+	}
+	return append(acts, statement.AddAnchor{Anchor: statement.AnchorID(id), Type: statement.AnchorFile}), nil
+}
+
+// trust takes the first header from the stack's own node, once.
+func (s *Stack) trust(ctx context.Context) error {
+	if s.cfg.Trust.Height != 0 {
+		return nil
+	}
+	n, err := ledger.NewNode(s.cfg.RPC())
+	if err != nil {
+		return err
+	}
+	b, err := n.LightBlock(ctx, 1)
+	if err != nil {
+		return err
+	}
+	s.cfg.Trust = Trust{1, agentkeys.Hash(b.Header.Hash()).String()}
+	return s.cfg.save(s.opt.Dir)
+}
+
+func (s *Stack) late() {
+	d, p, logs := s.opt.Dir, s.cfg.Ports, filepath.Join(s.opt.Dir, "log")
+	s.custodian = newChild("agentkeys-custodian", s.bins["agentkeys-custodian"], logs, "--development",
+		"--home", filepath.Join(d, "custodian"), "--listen", addr(p.API), "--operator-listen", addr(p.Operator),
+		"--relay", s.cfg.Relay(), "--node", s.cfg.RPC(), "--chain-id", s.cfg.ChainID, "--vault", s.cfg.VaultID,
+		"--trust-height", fmt.Sprint(s.cfg.Trust.Height), "--trust-hash", s.cfg.Trust.Hash,
+		"--s3", url("http", p.S3), "--sts", url("http", p.STS), "--bucket", bucket, "--region", region,
+		"--issuer", issuer, "--audience", audience, "--anchor-id", s.cfg.Anchor, "--anchor-dir", filepath.Join(d, "anchor"), "--stop-on-eof")
+	s.operator = newChild("agentkeys-operator", s.bins["agentkeys-operator"], logs, "start", "--vault", s.cfg.VaultID,
+		"--chain-id", s.cfg.ChainID, "--node", s.cfg.RPC(), "--custodian", url("http", p.Operator),
+		"--token-file", filepath.Join(d, "custodian", "operator.token"), "--relay-key-file", s.keyFile("relay.key"),
+		"--rotator", s.bins["agentkeys-rotator"], "--listen", addr(p.Relay), "--stop-on-eof")
+}
+
+func (s *Stack) registration() (statement.Body, error) {
+	c := s.cfg.Custodian
+	key, err := agentkeys.ParseProcessKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("custodian's ready line: key: %w", err)
+	}
+	ev, err := agentkeys.ParseHash(c.Evidence)
+	if err != nil {
+		return nil, fmt.Errorf("custodian's ready line: evidence: %w", err)
+	}
+	m, err := hex.DecodeString(c.Measurement)
+	if err != nil || len(m) != 48 {
+		return nil, errors.New("custodian's ready line: measurement is not 96 hex digits")
+	}
+	return statement.RegisterEnclave{Role: statement.EnclaveCustodian, Key: key, Platform: statement.PlatformSoftware,
+		Measurement: [48]byte(m), Evidence: ev}, nil
+}
+
+// awaitReady waits until the custodian says that it may sign and has its shares.
+func (s *Stack) awaitReady(ctx context.Context) error {
+	s.say("waiting for the custodian")
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}} //nolint:gosec // asks only whether it is ready
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: tr, Timeout: 5 * time.Second}
+	last := "no answer"
+	for {
+		for _, u := range []string{url("http", s.cfg.Ports.Operator) + "/readyz"} {
+			resp, err := c.Get(u)
+			if err == nil {
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					return nil
+				}
+				last = resp.Status
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("custodian is not ready (%s); its log: %s\n%s", last, s.custodian.log, tail(s.custodian.log))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// authority sends acts with the stack's authority key.
+type authority struct {
+	sender *ledger.Sender
+}
+
+func (s *Stack) authority(ctx context.Context) (*authority, error) {
+	b, err := os.ReadFile(s.keyFile("authority.key"))
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	key, err := hex.DecodeString(lines[len(lines)-1])
+	if err != nil {
+		return nil, errors.New("keys/authority.key is damaged")
+	}
+	signer, err := ledger.NewSigner(agentkeys.NewSecret(key))
+	if err != nil {
+		return nil, err
+	}
+	node, err := ledger.NewNode(s.cfg.RPC())
+	if err != nil {
+		return nil, err
+	}
+	sender := ledger.NewSender(node, signer, s.cfg.ChainID, "uagent")
+	go func() { _ = sender.Run(ctx) }()
+	return &authority{sender}, nil
+}
+
+func (a *authority) send(ctx context.Context, acts ...statement.Body) error {
+	var parts [][]byte
+	for _, b := range acts {
+		parts = append(parts, statement.AppendAct(nil, b))
+	}
+	_, results, err := a.sender.Send(ctx, ledger.MsgAuthority, parts)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if c := rules.Code(r.Code); !c.Done() {
+			return fmt.Errorf("act refused: %s: %s", c, r.Reason)
+		}
+	}
+	return nil
+}
+
+func newAccount() ([]byte, *ledger.Signer, error) {
+	for {
+		key := agentkeys.VaultID{}
+		if _, err := randRead(key[:]); err != nil {
+			return nil, nil, err
+		}
+		if signer, err := ledger.NewSigner(agentkeys.NewSecret(key[:])); err == nil {
+			return key[:], signer, nil
+		}
+	}
+}
