@@ -297,3 +297,22 @@ func TestAnchorThatDoesNotDestroyIsNoticed(t *testing.T) {
 	}
 	b.checkGone("second try")
 }
+
+// The same life on files: the thief gets what the directory holds in the end.
+func TestLifeOnFileAnchor(t *testing.T) {
+	b := newBench(t)
+	files, err := NewFileAnchor(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.Anchor = files
+	if _, err := b.life(0); err != nil {
+		t.Fatal(err)
+	}
+	b.checkKept(b.open(), "reopened")
+	roots, err := files.Roots(t.Context())
+	if err != nil || len(roots) != 1 {
+		t.Fatalf("%d roots, %v", len(roots), err)
+	}
+	b.checkGone("file anchor", roots...)
+}

@@ -172,3 +172,24 @@ func TestSetFillHealsAndEvicts(t *testing.T) {
 		t.Error("wrong anchor evicted")
 	}
 }
+
+// The first store took the share and the answer was lost; the repeat brings other
+// bytes, and every tree must get the first ones.
+func TestSetRepeatAfterALostAnswer(t *testing.T) {
+	a, b, set := pair(t)
+	id := shareID(1, 1)
+	first := randomShare()
+	a.w.restart(1, true)
+	if _, err := set.Put(t.Context(), id, first); !errors.Is(err, errCrashed) {
+		t.Fatalf("Put: %v", err)
+	}
+	a.w.restart(0, false)
+	if got, err := set.Put(t.Context(), id, randomShare()); err != nil || got != first {
+		t.Fatalf("repeat: %v, same share %v", err, got == first)
+	}
+	for _, x := range []*bench{a, b} {
+		if got, ok := x.open().Get(id); !ok || got != first {
+			t.Errorf("anchor %s: another share or none", x.cfg.ID)
+		}
+	}
+}
