@@ -162,8 +162,11 @@ closing() {
     echo "Ask an administrator to run: $(install_command $ASKED_ADMIN)"
   fi
   if [ "$BROUGHT" -gt 0 ]; then
-    echo "Installed $BROUGHT. This project's own copies are in $(tools_dir); make finds them. For your shell:"
-    echo "  export PATH=\"$(own_paths)\$PATH\""
+    echo "Installed $BROUGHT."
+    if [ -n "$(own_paths)" ]; then
+      echo "This project's own copies are in $(tools_dir); make finds them. For your shell:"
+      echo "  export PATH=\"$(own_paths)\$PATH\""
+    fi
   elif [ "$CHECK" = 0 ]; then
     echo "Nothing was changed."
   fi

@@ -61,7 +61,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 echo "curl $url" >>"$BOX/log"
-cp "$BOX/web/${url##*/}" "$file" 2>/dev/null || exit 6
+cp "$BOX/web/${url##*/}" "$file" 2>/dev/null || { echo "curl: (6) Could not resolve host" >&2; exit 6; }
 CURL
 }
 
@@ -322,7 +322,7 @@ case_unreachable() {
   rm "$BOX/web/v0.0.1-go9.9.9.linux-amd64.zip" "$BOX/offers/jujutsu" "$BOX/offers/jq"
   PROXY="https://user:hunter2@proxy.test|https://other.test,direct" setup --yes
   exits 1
-  shows "tried: https://proxy.test https://other.test https://go.dev/dl/mod" "Set GOPROXY to a reachable one" \
+  shows "(tried https://proxy.test: (6) Could not resolve host; https://other.test: " "https://go.dev/dl/mod: (6)" "Set GOPROXY to a reachable one" \
     "apt has no jujutsu" "https://docs.jj-vcs.dev" "apt cannot bring jq (no package jq)" "waits for jj" "2.9.19"
   hides hunter2
   PROXY=off setup --yes --minimal

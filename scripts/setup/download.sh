@@ -2,9 +2,13 @@
 # Files from elsewhere: fetched, checked, unpacked. Nothing is unpacked before its check held.
 # shellcheck disable=SC2034 # WHY is read by setup-dev-env.sh
 
-# fetch URL FILE
+TROUBLE=""
+
+# fetch URL FILE; on failure TROUBLE is curl's own word for why, which never repeats the address.
 fetch() {
-  curl -fsSL --retry 2 --connect-timeout 15 --max-time 900 -o "$2" "$1" 2>/dev/null
+  TROUBLE="$(curl -fsSL --retry 2 --connect-timeout 15 --max-time 900 -o "$2" "$1" 2>&1)" && return 0
+  TROUBLE="$(printf '%s\n' "$TROUBLE" | sed -n 's/^curl: //p' | head -n 1)"
+  return 1
 }
 
 # redact URL: without a name and password.

@@ -30,13 +30,15 @@ fetch_toolchain() {
   name="golang.org/toolchain/@v/v0.0.1-go$version.$(system)-$(processor).zip"
   while IFS= read -r proxy; do
     say "  fetching Go $version from $(redact "$proxy")"
-    tried="$tried $(redact "$proxy")"
-    fetch "$proxy/$name" "$1" || continue
+    if ! fetch "$proxy/$name" "$1"; then
+      tried="$tried $(redact "$proxy")${TROUBLE:+: $TROUBLE};"
+      continue
+    fi
     [ "$(digest 256 "$1")" = "$hash" ] && return 0
     WHY="checksum of Go $version from $(redact "$proxy") is not the pinned one; nothing was installed. Set GOPROXY to a place you trust"
     return 1
   done < <(go_proxies)
-  WHY="cannot fetch Go $version (tried:${tried:- nothing, GOPROXY is off}). Set GOPROXY to a reachable one, or install Go $(go_wanted) or newer by hand"
+  WHY="cannot fetch Go $version (tried${tried:-: nothing, GOPROXY is off}). Set GOPROXY to a reachable one, or install Go $(go_wanted) or newer by hand"
   return 1
 }
 
@@ -83,7 +85,7 @@ get_go() {
   if ! fetch_toolchain "$file"; then
     # A packaged Go, however old, may be new enough after all, and knows the default GOPROXY.
     case "$WHY" in *checksum*) return 1 ;; esac
-    [ -z "${GOPROXY:-}" ] || return 1
+    if [ -n "${GOPROXY:-}" ] || [ -n "$(each_path go)" ]; then return 1; fi
     local why="$WHY"
     # shellcheck disable=SC2046
     packages $(package_of go) || { WHY="$why; $WHY"; return 1; }

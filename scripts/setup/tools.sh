@@ -123,7 +123,7 @@ aws_from_zip() {
   fi
   say "  fetching $name and its signature"
   if ! fetch "$AWS_DOWNLOAD/$name" "$zip" || ! fetch "$AWS_DOWNLOAD/$name.sig" "$zip.sig"; then
-    WHY="cannot reach $AWS_DOWNLOAD; $AWS_BY_HAND"
+    WHY="cannot fetch from $AWS_DOWNLOAD ($TROUBLE); $AWS_BY_HAND"
     return 1
   fi
   signed_by_aws "$zip" || { WHY="signature of $name does not hold; nothing was installed"; return 1; }
