@@ -130,6 +130,7 @@ func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
 		share, err = t.putRecord(ctx, t.next, id, share)
 	}
 	if err != nil {
+		t.doubtful(id)
 		return err
 	}
 	t.touch(t.now, id)
