@@ -103,3 +103,10 @@ func (k TagKey) nameCipher() (cipher.AEAD, error) {
 func nameAAD(user agentkeys.Wallet, id agentkeys.ServiceID) []byte {
 	return append(user[:], id[:]...)
 }
+
+// SegmentKey seals audit segments, which hold the records of many users:
+// HKDF-SHA256(metadata key, empty salt, info = domain tag "audit-segment").
+func (m MetadataKey) SegmentKey(vault agentkeys.VaultID) (agentkeys.Secret, error) {
+	key, err := derive(m.Secret, nil, agentkeys.DomainTag("audit-segment", vault), keySize)
+	return agentkeys.NewSecret(key), err
+}

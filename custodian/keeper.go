@@ -1,0 +1,312 @@
+package custodian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/blobstore"
+	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/seed"
+	"example.org/agentkeys/statement"
+)
+
+// wrapVersion is the number of the shielding key in use.
+const wrapVersion = 1
+
+// leaseFor is how long a keeper takes an anchor for, in seconds, and leaseLeft how
+// much of it must be left before something is signed under it.
+const (
+	leaseFor  = 3600
+	leaseLeft = 300
+)
+
+// TreeStore is the tree/ part of the custodian's area.
+type TreeStore interface {
+	Get(ctx context.Context, key string, maxBytes int64) ([]byte, error)
+	Put(ctx context.Context, key string, body []byte) error
+	Delete(ctx context.Context, keys ...string) error
+	Objects
+}
+
+// Keeper holds the leases of this vault's anchors and the trees of shares behind
+// them. Its state is the trees' (package erasure); leases are rows.
+type Keeper struct {
+	vault  agentkeys.VaultID
+	state  *State
+	chain  Chain
+	lister Lister
+	relay  Relay
+	log    *slog.Logger
+	set    *erasure.Set
+	ids    []erasure.AnchorID
+}
+
+// KeptAnchor is one anchor with the id under which the chain knows it.
+type KeptAnchor struct {
+	ID     erasure.AnchorID
+	Anchor erasure.Anchor
+}
+
+// NewKeeper opens nothing; [Keeper.Open] does. step may be nil.
+func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(string)) *Keeper {
+	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log}
+	k.set = erasure.NewSet()
+	for _, a := range anchors {
+		k.ids = append(k.ids, a.ID)
+		k.set.Add(erasure.Config{Vault: cfg.Vault, ID: a.ID, Objects: treeObjects{objects}, Anchor: a.Anchor, Chain: anchorChain{k},
+			Version: wrapVersion, Shielding: k.shielding, Live: k.live, Step: step})
+	}
+	return k
+}
+
+// Open takes the leases and opens every tree; an anchor that is new to the chain is
+// committed once, which makes it live. It may be called again until it succeeds.
+func (k *Keeper) Open(ctx context.Context) error {
+	for _, id := range k.ids {
+		if err := k.lease(ctx, id); err != nil {
+			return fmt.Errorf("anchor %s: %w", id, err)
+		}
+	}
+	if err := k.set.Open(ctx); err != nil {
+		return err
+	}
+	for _, id := range k.ids {
+		if t := k.set.Tree(id); t != nil && t.Generation() == 0 {
+			// A joining anchor holds every live share before it counts as live.
+			if err := k.set.Fill(ctx); err != nil {
+				return err
+			}
+			return k.set.Commit(ctx)
+		}
+	}
+	return nil
+}
+
+// Get gives a share for the read path. The caller wipes it.
+func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint32) (agentkeys.Secret, error) {
+	share, ok := k.set.Get(erasure.ShareID{User: user, Epoch: epoch, WrapVersion: version})
+	if !ok {
+		return agentkeys.Secret{}, fmt.Errorf("share: none for epoch %d of %s", epoch, user)
+	}
+	return agentkeys.NewSecret(share[:]), nil
+}
+
+// newShare makes the share of an epoch that is to open, in every live anchor. A
+// repeat gives the one that is there.
+func (k *Keeper) newShare(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) error {
+	fresh := erasure.Share(seed.New().Reveal())
+	defer clear(fresh[:])
+	stored, err := k.set.Put(ctx, erasure.ShareID{User: user, Epoch: epoch, WrapVersion: wrapVersion}, fresh)
+	clear(stored[:])
+	return err
+}
+
+func (k *Keeper) shielding(version uint32) ([32]byte, error) {
+	key, err := k.state.Seed.ShieldingKey(k.vault, version)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	defer key.Wipe()
+	return [32]byte(key.Reveal()), nil
+}
+
+// live visits the share of every live epoch. The list of users comes unproven and
+// is held against the proven counts: a list that leaves one out is refused.
+func (k *Keeper) live(ctx context.Context, visit func(erasure.ShareID) error) error {
+	for try := 0; ; try++ {
+		ids, complete, err := k.liveShares(ctx)
+		if err != nil {
+			return err
+		}
+		if complete {
+			for _, id := range ids {
+				if err := visit(id); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if try == 10 {
+			return errors.New("users: the node's list does not match the proven counts")
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func (k *Keeper) liveShares(ctx context.Context) (ids []erasure.ShareID, complete bool, err error) {
+	users, err := k.lister.Keys(ctx, rules.UsersPrefix())
+	if err != nil {
+		return nil, false, err
+	}
+	values, _, err := k.chain.Rows(ctx, append([][]byte{rules.SystemKey()}, users...)...)
+	if err != nil {
+		return nil, false, err
+	}
+	system, _, err := row(values[0], rules.ParseSystem)
+	if err != nil {
+		return nil, false, err
+	}
+	var count, epochs uint64
+	for i, v := range values[1:] {
+		u, ok, err := row(v, rules.ParseUser)
+		if err != nil {
+			return nil, false, err
+		}
+		if !ok {
+			continue
+		}
+		count++
+		w := agentkeys.Wallet(users[i][1:])
+		for _, e := range []rules.EpochRow{u.Active, u.Draining} {
+			if e.Epoch == 0 {
+				continue
+			}
+			epochs++
+			if e.Epoch == u.Active.Epoch || e.LiveCount > 0 {
+				ids = append(ids, shareOf(w, e))
+			}
+		}
+	}
+	return ids, count == system.Users && epochs == system.LiveEpochs, nil
+}
+
+// shareOf names the share that a live epoch's data key is wrapped with.
+func shareOf(w agentkeys.Wallet, e rules.EpochRow) erasure.ShareID {
+	v := agentkeys.NewReader(e.Wrapped[:4]).U32()
+	return erasure.ShareID{User: w, Epoch: e.Epoch, WrapVersion: v}
+}
+
+// lease takes or renews the keeper's lease where little of it is left.
+func (k *Keeper) lease(ctx context.Context, id erasure.AnchorID) error {
+	a, ok, head, err := one(ctx, k.chain, rules.AnchorKey(statement.AnchorID(id)), rules.ParseAnchor)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errors.New("the chain does not know it: agentkeys-operator anchor add")
+	}
+	now := max(blockTime(head), uint64(time.Now().Unix()))
+	if a.Keeper == k.state.Key() && a.LeaseUntil >= now+leaseLeft {
+		return nil
+	}
+	term := a.Term
+	if a.Keeper != k.state.Key() {
+		term++
+	}
+	s := statement.TakeKeeper{Anchor: statement.AnchorID(id), Term: term, LeaseUntil: now + leaseFor, ValidUntil: now + statementLife}
+	return k.submit(ctx, s, rules.AnchorKey(s.Anchor), func(v []byte) bool {
+		a, ok, err := row(v, rules.ParseAnchor)
+		return err == nil && ok && a.Keeper == k.state.Key() && a.Term == term && a.LeaseUntil >= s.LeaseUntil
+	})
+}
+
+// submit has one statement proven by the row that shows it. A refusal ends at once.
+func (k *Keeper) submit(ctx context.Context, body statement.Body, key []byte, shown func([]byte) bool) error {
+	wire := statement.SignProcess(k.state.Instance, k.vault, body, nil)
+	r, err := k.relay.Submit(ctx, [][]byte{wire})
+	if err != nil {
+		return err
+	}
+	if len(r.Results) == 1 && !rules.Code(r.Results[0].Code).Done() {
+		return fmt.Errorf("statement refused: %s: %s", rules.Code(r.Results[0].Code), r.Results[0].Reason)
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	_, _, err = k.chain.AwaitRow(ctx, key, shown)
+	return err
+}
+
+// proofTimeout bounds the wait for the proof of something a block has accepted.
+const proofTimeout = 30 * time.Second
+
+// anchorChain shows the trees the chain as this process has verified it.
+type anchorChain struct{ k *Keeper }
+
+func (c anchorChain) Anchor(ctx context.Context, id erasure.AnchorID) (erasure.Row, error) {
+	a, ok, head, err := one(ctx, c.k.chain, rules.AnchorKey(statement.AnchorID(id)), rules.ParseAnchor)
+	if err == nil && !ok {
+		err = fmt.Errorf("anchor %s: unknown to the chain", id)
+	}
+	return anchorRow(a, head), err
+}
+
+func anchorRow(a rules.Anchor, head ledger.Head) erasure.Row {
+	return erasure.Row{Generation: a.Generation, Term: a.Term, Height: head.StateHeight, IndexHash: a.IndexHash}
+}
+
+func (c anchorChain) CommitTree(ctx context.Context, id erasure.AnchorID, term, previous uint64, index agentkeys.Hash) (erasure.Row, error) {
+	now := max(blockTime(c.k.chain.Head()), uint64(time.Now().Unix()))
+	s := statement.CommitTree{Anchor: statement.AnchorID(id), Term: term, Previous: previous, IndexHash: index, ValidUntil: now + statementLife}
+	err := c.k.submit(ctx, s, rules.AnchorKey(s.Anchor), func(v []byte) bool {
+		a, ok, err := row(v, rules.ParseAnchor)
+		return err == nil && ok && a.Generation > previous
+	})
+	if err != nil {
+		return erasure.Row{}, err
+	}
+	return c.Anchor(ctx, id)
+}
+
+func (c anchorChain) Destroyed(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) (bool, error) {
+	u, ok, _, err := one(ctx, c.k.chain, rules.UserKey(user), rules.ParseUser)
+	return ok && epoch < u.Active.Epoch && epoch != u.Draining.Epoch, err
+}
+
+// treeObjects gives the trees their part of the store in the words they use.
+type treeObjects struct{ s TreeStore }
+
+// maxTreeObject is far above the largest shard of a million shares.
+const maxTreeObject = 64 << 20
+
+func (o treeObjects) Put(ctx context.Context, name string, b []byte) error {
+	err := o.s.Put(ctx, name, b)
+	if errors.Is(err, blobstore.ErrExists) {
+		return erasure.ErrExists
+	}
+	return err
+}
+
+func (o treeObjects) Get(ctx context.Context, name string) ([]byte, error) {
+	b, err := o.s.Get(ctx, name, maxTreeObject)
+	if errors.Is(err, blobstore.ErrNotFound) {
+		return nil, erasure.ErrNotFound
+	}
+	return b, err
+}
+
+func (o treeObjects) List(ctx context.Context, prefix string) (names []string, err error) {
+	for obj, err := range o.s.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, obj.Key)
+	}
+	return names, nil
+}
+
+func (o treeObjects) Delete(ctx context.Context, name string) error {
+	err := o.s.Delete(ctx, name)
+	if errors.Is(err, blobstore.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

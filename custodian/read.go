@@ -1,0 +1,183 @@
+package custodian
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/blobstore"
+	"example.org/agentkeys/envelope"
+	"example.org/agentkeys/record"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/seed"
+	"example.org/agentkeys/statement"
+	"example.org/agentkeys/token"
+)
+
+// read is the flow "Read" of docs/spec/api.md.
+func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Value, error) {
+	name, err := parseService(in.Service)
+	if err != nil {
+		return api.Value{}, err
+	}
+	agent, err := parseSlotAgent(in.Agent)
+	if err != nil {
+		return api.Value{}, err
+	}
+	if err := s.takeNonce(in.Presence); err != nil {
+		return api.Value{}, err
+	}
+	w := want{action: actReveal, service: name, agent: agent, presence: in.Presence}
+
+	// The head is fresh before anything is decided on it.
+	s.step("read.head")
+	if err := s.freshHead(ctx); err != nil {
+		return api.Value{}, err
+	}
+	// Session, admission, grant, presence, from proven rows.
+	s.step("read.authorise")
+	v, err := s.authorise(ctx, c, w)
+	if err != nil {
+		return api.Value{}, err
+	}
+	// The envelope whose hash the pointer names.
+	s.step("read.fetch")
+	sealed, v, err := s.fetch(ctx, c, w, v)
+	if err != nil {
+		return api.Value{}, err
+	}
+	s.step("read.open")
+	plain, err := s.open(v, sealed)
+	if err != nil {
+		return api.Value{}, err
+	}
+	out := api.Value{Credential: plain, Version: v.pointer.Version, Epoch: uint32(v.pointer.Epoch)}
+	// The record is on disk before anybody gets the value.
+	s.step("read.record")
+	rec, err := s.outbox.append(record.Record{Kind: record.KindRead, Mode: uint8(statement.ModeReveal), Time: uint64(time.Now().Unix()),
+		User: c.User, Agent: c.Agent, Owner: v.slot.Agent, Service: v.slot.Service, Version: v.pointer.Version, Epoch: v.pointer.Epoch,
+		Session: c.ID, Height: v.head.StateHeight, Boot: s.cfg.State.Boots})
+	if err != nil {
+		clear(plain)
+		s.log.Error("outbox", "error", err.Error())
+		return api.Value{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the read cannot be recorded, so it is not allowed")
+	}
+	// A revocation that came meanwhile counts.
+	s.step("read.again")
+	if _, err := s.authorise(ctx, c, w); err != nil {
+		clear(plain)
+		return api.Value{}, err
+	}
+	if v.pointer.Epoch == v.user.Draining.Epoch {
+		s.hints.read(v.slot)
+	}
+	out.Receipt = record.SignReceipt(s.cfg.State.Instance, s.cfg.Vault, rec).Append(nil)
+	s.counts.reads.Add(1)
+	return out, nil
+}
+
+// fetch gets the envelope from the cache or the store and holds it against the
+// pointer's hash. On a mismatch the pointer is read once more: it may have moved.
+func (s *Server) fetch(ctx context.Context, c token.Claims, w want, v verdict) ([]byte, verdict, error) {
+	for try := 0; ; try++ {
+		if b, ok := s.cache.get(v.pointer.Hash); ok {
+			return b, v, nil
+		}
+		key := blobstore.Key(v.slot.User, v.pointer.Epoch, v.slot.Service, v.pointer.Blob)
+		b, err := s.cfg.Store.Get(ctx, v.slot.User, key, int64(envelope.MaxEnvelope))
+		if err == nil && envelope.HashOf(b) == v.pointer.Hash {
+			s.cache.put(v.pointer.Hash, b)
+			return b, v, nil
+		}
+		missing := errors.Is(err, blobstore.ErrNotFound)
+		if err != nil && !missing && !errors.Is(err, blobstore.ErrTooLarge) {
+			s.log.Warn("store", "error", err.Error())
+			return nil, v, storeUnavailable.because("Try again; if it stays the object store is down", "the object store does not answer")
+		}
+		if try == 1 {
+			return nil, v, lost(missing, w)
+		}
+		before := v.pointer
+		if err := s.nextHead(ctx, v); err != nil {
+			return nil, v, err
+		}
+		if v, err = s.authorise(ctx, c, w); err != nil {
+			return nil, v, err
+		}
+		if v.pointer == before {
+			return nil, v, lost(missing, w)
+		}
+	}
+}
+
+// nextHead lets the chain's newest block count before a pointer is called wrong.
+func (s *Server) nextHead(ctx context.Context, v verdict) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	if err := s.heartbeat(ctx); err != nil {
+		return s.chainFailed(err)
+	}
+	return nil
+}
+
+func lost(missing bool, w want) error {
+	if missing {
+		return objectMissing.because("Store it again: agentkeys replace "+string(w.service), "the store has lost the object of %s", w.service)
+	}
+	return tampered.because("Tell the operator; do not trust this store", "the object of %s has other bytes than the chain names", w.service)
+}
+
+// open unwraps the epoch's data key and opens the envelope. Keys die here.
+func (s *Server) open(v verdict, sealed []byte) ([]byte, error) {
+	e := v.user.Active
+	if v.pointer.Epoch != e.Epoch {
+		e = v.user.Draining
+	}
+	if v.pointer.Epoch != e.Epoch {
+		return nil, tampered.because("Tell the operator", "the credential names epoch %d, which is not live", v.pointer.Epoch)
+	}
+	dek, err := s.dek(v.slot.User, e)
+	if err != nil {
+		return nil, err
+	}
+	defer dek.Wipe()
+	plain, err := envelope.Open(s.cfg.Vault, dek, e.DEKID, placeOf(v.slot, v.pointer), sealed)
+	if err != nil {
+		s.log.Error("envelope does not open", "user", v.slot.User.String(), "service", v.slot.Service.String(), "error", err.Error())
+		return nil, tampered.because("Tell the operator; do not trust this store", "the object does not open in its place")
+	}
+	return plain, nil
+}
+
+func placeOf(slot agentkeys.Slot, p rules.Pointer) envelope.Place {
+	return envelope.Place{User: slot.User, Service: slot.Service, Agent: slot.Agent, Epoch: p.Epoch, Blob: p.Blob, Version: p.Version}
+}
+
+// dek is the one way to a data key: shielding key and share give the wrapping key,
+// which opens what the proven row holds. The caller wipes it.
+func (s *Server) dek(user agentkeys.Wallet, e rules.EpochRow) (envelope.DEK, error) {
+	version := shareOf(user, e).WrapVersion
+	share, err := s.cfg.Shares.Get(user, e.Epoch, version)
+	if err != nil {
+		s.log.Error("share", "error", err.Error())
+		return envelope.DEK{}, shareUnavailable.because("See the custodian's log", "the share of epoch %d is not there", e.Epoch)
+	}
+	defer share.Wipe()
+	shielding, err := s.cfg.State.Seed.ShieldingKey(s.cfg.Vault, version)
+	if err != nil {
+		return envelope.DEK{}, err
+	}
+	defer shielding.Wipe()
+	wk, err := seed.DeriveWrappingKey(s.cfg.Vault, shielding, share, user, e.Epoch, version)
+	if err != nil {
+		return envelope.DEK{}, err
+	}
+	defer wk.Wipe()
+	dek, err := wk.Unwrap(s.cfg.Vault, e.DEKID, e.Wrapped)
+	if err != nil {
+		return dek, shareUnavailable.because("See the custodian's log", "the data key of epoch %d does not open", e.Epoch)
+	}
+	return dek, nil
+}

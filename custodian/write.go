@@ -1,0 +1,242 @@
+package custodian
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/blobstore"
+	"example.org/agentkeys/credential"
+	"example.org/agentkeys/envelope"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
+	"example.org/agentkeys/token"
+)
+
+// registerWithin bounds the wait for the block that registers a blob.
+const registerWithin = 20 * time.Second
+
+// writeTries is how often a write that an epoch's switch overtook is sealed again.
+const writeTries = 4
+
+// write is the flow "Write" of docs/spec/api.md.
+func (s *Server) write(ctx context.Context, c token.Claims, in api.Write) (api.Written, error) {
+	defer clear(in.Credential)
+	w, blob, err := s.parseWrite(in)
+	if err != nil {
+		return api.Written{}, err
+	}
+	if err := s.takeNonce(in.Presence); err != nil {
+		return api.Written{}, err
+	}
+	s.step("write.head")
+	if err := s.freshHead(ctx); err != nil {
+		return api.Written{}, err
+	}
+	for range writeTries {
+		out, again, err := s.writeOnce(ctx, c, in, w, blob)
+		if err != nil || !again {
+			return out, err
+		}
+		rand.Read(blob[:]) // a new epoch, a new blob
+	}
+	return api.Written{}, epochOpening.because("Try again", "epochs change faster than the write")
+}
+
+func (s *Server) parseWrite(in api.Write) (w want, blob agentkeys.BlobID, err error) {
+	if w.service, err = parseService(in.Service); err != nil {
+		return w, blob, err
+	}
+	if w.agent, err = parseSlotAgent(in.Agent); err != nil {
+		return w, blob, err
+	}
+	if len(in.Credential) > credential.MaxSize {
+		return w, blob, tooLarge.because("Store at most 64 KiB", "the credential has more than %d bytes", credential.MaxSize)
+	}
+	cred, err := credential.Parse(in.Credential)
+	if err != nil {
+		return w, blob, badRequest.because("", "%v", err)
+	}
+	cred.Secret.Wipe()
+	if in.Idle != uint8(statement.IdleCarry) && in.Idle != uint8(statement.IdleExpire) {
+		return w, blob, badRequest.because("", "idle: want 1 (carry) or 2 (expire)")
+	}
+	switch len(in.BlobID) {
+	case 0:
+		rand.Read(blob[:])
+	case len(blob):
+		blob = agentkeys.BlobID(in.BlobID)
+	default:
+		return w, blob, badRequest.because("", "blob id: want 16 bytes")
+	}
+	w.action, w.presence, w.replaces = actWrite, in.Presence, in.Previous
+	return w, blob, nil
+}
+
+// writeOnce tries in the epoch that is active now; again says that it is not any
+// more.
+func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w want, blob agentkeys.BlobID) (out api.Written, again bool, err error) {
+	s.step("write.authorise")
+	v, err := s.authorise(ctx, c, w)
+	if err != nil {
+		return out, false, err
+	}
+	if v.held && v.pointer.Blob == blob && v.pointer.Version == in.Previous+1 {
+		return written(v.pointer, v.head.StateHeight), false, nil // a retry of what is done
+	}
+	if v.held != (in.Previous != 0) || v.held && v.pointer.Version != in.Previous {
+		return out, false, conflict.because("See the version: agentkeys list; to put a new value in its place: agentkeys replace "+string(w.service),
+			"%s holds version %d, this write replaces version %d", w.service, v.pointer.Version, in.Previous)
+	}
+	if v.user.Active.Epoch == 0 {
+		s.hints.look(c.User)
+		return out, false, epochOpening.because("Try again in a moment", "the first epoch is being opened")
+	}
+	place := envelope.Place{User: c.User, Service: v.slot.Service, Agent: v.slot.Agent, Epoch: v.user.Active.Epoch, Blob: blob, Version: v.user.Floor + 1}
+	if v.held {
+		place.Version = v.pointer.Version + 1
+	}
+	s.step("write.seal")
+	hash, err := s.sealAndPut(ctx, v, place, in.Credential)
+	if err != nil {
+		return out, false, err
+	}
+	body, err := s.register(c, in, w, v, place, hash)
+	if err != nil {
+		return out, false, err
+	}
+	s.step("write.register")
+	return s.acknowledge(ctx, v, body)
+}
+
+// sealAndPut seals for the place and stores the object. One that is there from an
+// earlier try is opened: the same credential is that try's, anything else a
+// conflict.
+func (s *Server) sealAndPut(ctx context.Context, v verdict, at envelope.Place, cred []byte) (agentkeys.Hash, error) {
+	dek, err := s.dek(at.User, v.user.Active)
+	if err != nil {
+		return agentkeys.Hash{}, err
+	}
+	defer dek.Wipe()
+	sealed, err := envelope.Seal(s.cfg.Vault, dek, at, cred)
+	if err != nil {
+		return agentkeys.Hash{}, badRequest.because("", "%v", err)
+	}
+	key := blobstore.Key(at.User, at.Epoch, at.Service, at.Blob)
+	s.step("write.put")
+	err = s.cfg.Store.Put(ctx, at.User, key, sealed)
+	if errors.Is(err, blobstore.ErrExists) {
+		return s.earlier(ctx, dek, v, at, key, cred)
+	}
+	if err != nil {
+		s.log.Warn("store", "error", err.Error())
+		return agentkeys.Hash{}, storeUnavailable.because("Try again", "the object store does not answer; nothing was written")
+	}
+	hash := envelope.HashOf(sealed)
+	s.cache.put(hash, sealed)
+	return hash, nil
+}
+
+func (s *Server) earlier(ctx context.Context, dek envelope.DEK, v verdict, at envelope.Place, key string, cred []byte) (agentkeys.Hash, error) {
+	b, err := s.cfg.Store.Get(ctx, at.User, key, int64(envelope.MaxEnvelope))
+	if err != nil {
+		return agentkeys.Hash{}, storeUnavailable.because("Try again", "the object store does not answer")
+	}
+	plain, err := envelope.Open(s.cfg.Vault, dek, v.user.Active.DEKID, at, b)
+	defer clear(plain)
+	if err != nil || !bytes.Equal(plain, cred) {
+		return agentkeys.Hash{}, conflict.because("Write again without a blob id", "another object lies under this blob id")
+	}
+	return envelope.HashOf(b), nil
+}
+
+func (s *Server) register(c token.Claims, in api.Write, w want, v verdict, at envelope.Place, hash agentkeys.Hash) (statement.RegisterBlob, error) {
+	b := statement.RegisterBlob{User: at.User, Agent: at.Agent, Service: at.Service, Epoch: at.Epoch, Blob: at.Blob, Hash: hash,
+		PreviousVersion: at.Version - 1, Idle: statement.IdleRule(in.Idle), ValidUntil: s.statementValidUntil()}
+	if v.held {
+		b.PreviousHash = v.pointer.Hash
+	}
+	if w.presence != nil {
+		b.Presence = sha256.Sum256(w.presence.Signature)
+	}
+	tag, err := s.tagKey(c.User)
+	if err != nil {
+		return b, err
+	}
+	defer tag.Wipe()
+	b.SealedName, err = tag.SealName(c.User, at.Service, w.service)
+	return b, err
+}
+
+// acknowledge has the pointer in a verified block before the client hears of it.
+func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.RegisterBlob) (out api.Written, again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, registerWithin)
+	defer cancel()
+	unknown := unknownOutcome.because(fmt.Sprintf("Repeat the write with blob id %s", b.Blob), "no block has answered; the write may still come")
+	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{s.sign(b)})
+	if err != nil {
+		s.log.Warn("relay", "error", err.Error())
+		return out, false, unknown
+	}
+	code, reason := hint(relayed)
+	key := blobstore.Key(b.User, b.Epoch, b.Service, b.Blob)
+	switch {
+	case code == rules.WrongEpoch:
+		s.discarded(b.User, key)
+		return out, true, s.newer(ctx, v)
+	case code == rules.Stale:
+		s.discarded(b.User, key)
+		return out, false, changed.because("See what is there now: agentkeys list", "somebody else wrote this slot first")
+	case !code.Done():
+		s.log.Error("register", "code", code.String(), "reason", reason)
+		return out, false, chainUnavailable.because("Try again", "the chain refused the write: %s", code)
+	}
+	s.step("write.await")
+	value, head, err := s.cfg.Chain.AwaitRow(ctx, rules.PointerKey(v.slot), func(b2 []byte) bool {
+		p, ok, err := row(b2, rules.ParsePointer)
+		return err == nil && ok && p.Version > b.PreviousVersion
+	})
+	if err != nil {
+		return out, false, unknown
+	}
+	p, _, err := row(value, rules.ParsePointer)
+	if err != nil {
+		return out, false, err
+	}
+	if v.held {
+		s.discarded(b.User, blobstore.Key(b.User, v.pointer.Epoch, b.Service, v.pointer.Blob))
+	}
+	s.counts.writes.Add(1)
+	out = written(p, head.StateHeight)
+	out.Version, out.BlobID = b.PreviousVersion+1, b.Blob[:]
+	return out, false, nil
+}
+
+// newer waits until the verified row shows another active epoch than the write saw.
+func (s *Server) newer(ctx context.Context, v verdict) error {
+	_, _, err := s.cfg.Chain.AwaitRow(ctx, rules.UserKey(v.slot.User), func(b []byte) bool {
+		u, ok, err := row(b, rules.ParseUser)
+		return err == nil && ok && u.Active.Epoch > v.user.Active.Epoch
+	})
+	if err != nil {
+		return s.chainFailed(err)
+	}
+	return nil
+}
+
+func written(p rules.Pointer, height uint64) api.Written {
+	return api.Written{Version: p.Version, Epoch: uint32(p.Epoch), BlobID: p.Blob[:], Height: height}
+}
+
+// discarded hands an object that no row names to whoever deletes after the grace.
+func (s *Server) discarded(user agentkeys.Wallet, key string) {
+	if s.discard != nil {
+		s.discard(user, key)
+	}
+}
