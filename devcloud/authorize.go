@@ -5,6 +5,7 @@ import (
 
 	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/iamapi/policy"
+	"github.com/versity/versitygw/s3err"
 )
 
 // EvaluatePolicy decides every action on every resource by the access policy of
@@ -15,10 +16,14 @@ func (s *sessions) EvaluatePolicy(access, token string, actions []auth.Action, r
 	if err != nil {
 		return auth.PolicyEvaluation{}, err
 	}
+	// The gateway takes "no action was refused" for a yes.
+	if len(actions) == 0 || len(resources) == 0 {
+		return auth.PolicyEvaluation{}, s3err.GetAPIError(s3err.ErrAccessDenied)
+	}
 	context := n.context(condition)
 	ev := auth.PolicyEvaluation{PrincipalArn: n.arn}
 	fill(&ev.Decisions, len(resources), len(actions), func(i, j int) policy.Decision {
-		return policy.EvaluateIdentityPolicies(n.role.access, policy.RequestContext{
+		return policy.EvaluateIdentityPolicies(n.role.access[string(actions[j])], policy.RequestContext{
 			Action: string(actions[j]), Resource: resources[i], Condition: context,
 		})
 	})

@@ -18,14 +18,15 @@ import (
 // working directory, as in posix.
 type durable struct {
 	*posix.Posix
+	flush func(path string) error
 	dirs  *dirSyncer
 	known *knownDirs
 }
 
 var _ backend.Backend = (*durable)(nil)
 
-func newDurable(p *posix.Posix) *durable {
-	return &durable{p, &dirSyncer{dirs: map[string]*dirQueue{}}, &knownDirs{durable: map[string]struct{}{}}}
+func newDurable(p *posix.Posix, flush func(path string) error) *durable {
+	return &durable{p, flush, newDirSyncer(flush), newKnownDirs()}
 }
 
 // PutObject acknowledges a durable object. A refused conditional write flushes the
@@ -89,7 +90,7 @@ func (d *durable) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) 
 // new above it.
 func (d *durable) written(bucket, key string) error {
 	path := filepath.Join(bucket, key)
-	if err := syncPath(path); err != nil && !gone(err) {
+	if err := d.flush(path); err != nil && !gone(err) {
 		return err
 	}
 	if err := d.dirs.sync(filepath.Dir(path)); err != nil && !gone(err) {
@@ -109,16 +110,16 @@ func (d *durable) written(bucket, key string) error {
 
 // removed flushes, for every path, the nearest directory above it that still stands.
 func (d *durable) removed(bucket string, paths []string) error {
-	done := map[string]bool{}
+	seen := map[string]bool{}
 	for _, p := range paths {
-		for dir := filepath.Dir(p); !done[dir]; dir = filepath.Dir(dir) {
+		for dir := filepath.Dir(p); !seen[dir]; dir = filepath.Dir(dir) {
+			seen[dir] = true
 			err := d.dirs.sync(dir)
-			done[dir] = err == nil
-			if err != nil && (!gone(err) || dir == bucket) {
-				return err
-			}
 			if err == nil {
 				break
+			}
+			if !gone(err) || dir == bucket {
+				return err
 			}
 		}
 	}

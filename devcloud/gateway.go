@@ -41,7 +41,7 @@ func openBackend(ctx context.Context, c Config) (*durable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("object files: %w", err)
 	}
-	d := newDurable(p)
+	d := newDurable(p, syncPath)
 	return d, d.makeBucket(ctx, c)
 }
 
@@ -70,7 +70,19 @@ func (d *durable) makeBucket(ctx context.Context, c Config) error {
 // serveS3 runs the gateway on addr until ctx ends. The root account has random
 // credentials that nobody learns: all access goes through roles.
 func serveS3(ctx context.Context, be *durable, iam *sessions, addr string, listening func()) error {
-	return embedgw.RunVersityGW(ctx, be, &embedgw.Config{
+	// The gateway cannot be stopped before it listens: it would begin to listen
+	// after it returned.
+	up := make(chan struct{})
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-up:
+			stop()
+		case <-serving.Done():
+		}
+	})()
+	return embedgw.RunVersityGW(serving, be, &embedgw.Config{
 		RootUserAccess:    "root" + random(16),
 		RootUserSecret:    random(32),
 		Region:            Region,
@@ -82,6 +94,9 @@ func serveS3(ctx context.Context, be *durable, iam *sessions, addr string, liste
 		Quiet:             true,
 		DisableACLs:       true,
 		IAMService:        iam,
-		S3Options:         []s3api.Option{s3api.WithOnListen(listening)},
+		S3Options: []s3api.Option{s3api.WithOnListen(func() {
+			close(up)
+			listening()
+		})},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/versity/versitygw/iamapi/policy"
 	"github.com/versity/versitygw/iamapi/types"
@@ -21,9 +22,11 @@ const (
 // role is one of the roles of docs/spec/store.md with its two documents in the
 // form that versitygw's evaluator takes.
 type role struct {
-	arn    string
-	trust  []types.PolicyEntry
-	access []types.PolicyEntry
+	arn   string
+	trust []types.PolicyEntry
+	// access has a document per action with only the statements about that action:
+	// the evaluator parses its document at every request.
+	access map[string][]types.PolicyEntry
 }
 
 func loadRoles(c Config) (map[string]role, error) {
@@ -33,9 +36,12 @@ func loadRoles(c Config) (map[string]role, error) {
 		if err != nil {
 			return nil, fmt.Errorf("role %s: %w", r, err)
 		}
-		access := principalTags.ReplaceAllString(c.grantor().AccessPolicy(r), "$${"+tagAlias+"$1}")
+		access, err := byAction(principalTags.ReplaceAllString(c.grantor().AccessPolicy(r), "$${"+tagAlias+"$1}"))
+		if err != nil {
+			return nil, fmt.Errorf("role %s: %w", r, err)
+		}
 		arn := r.ARN(Account)
-		roles[arn] = role{arn, entry("trust", trust), entry("access", access)}
+		roles[arn] = role{arn, entry("trust", trust), access}
 	}
 	return roles, nil
 }
@@ -69,6 +75,46 @@ func identityForm(document, provider string) (string, error) {
 	}
 	out, err := json.Marshal(doc)
 	return string(out), err
+}
+
+// byAction splits an access document. It takes plain Allow statements with action
+// names in full, so that a part decides as the whole would.
+func byAction(document string) (map[string][]types.PolicyEntry, error) {
+	var doc policy.Document
+	if err := json.Unmarshal([]byte(document), &doc); err != nil {
+		return nil, fmt.Errorf("access policy: %w", err)
+	}
+	if err := doc.Validate(); err != nil {
+		return nil, fmt.Errorf("access policy: %w", err)
+	}
+	parts := map[string][]statement{}
+	for _, s := range doc.Statement {
+		if s.Effect != "Allow" || len(s.NotAction)+len(s.NotResource) > 0 {
+			return nil, fmt.Errorf("access policy: statement %q: want Allow, Action and Resource", s.Sid)
+		}
+		for _, a := range s.Action {
+			if strings.ContainsAny(a, "*?") {
+				return nil, fmt.Errorf("access policy: action %q: want its full name", a)
+			}
+			parts[a] = append(parts[a], statement{s.Effect, a, s.Resource, s.Condition})
+		}
+	}
+	access := map[string][]types.PolicyEntry{}
+	for a, statements := range parts {
+		part, err := json.Marshal(map[string]any{"Version": doc.Version, "Statement": statements})
+		if err != nil {
+			return nil, fmt.Errorf("access policy: %w", err)
+		}
+		access[a] = entry("access", string(part))
+	}
+	return access, nil
+}
+
+type statement struct {
+	Effect    string
+	Action    string
+	Resource  []string
+	Condition json.RawMessage `json:",omitempty"`
 }
 
 // trusts says whether an identity with these claims and tags may take the role.

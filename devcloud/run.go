@@ -19,6 +19,14 @@ const stopGrace = 5 * time.Second
 // Run serves S3 and STS until ctx ends, then finishes what is in flight and returns
 // nil. Objects are durable before they are acknowledged; sessions live in memory.
 func Run(ctx context.Context, c Config) error {
+	err := run(ctx, c)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil // asked to stop while still starting
+	}
+	return err
+}
+
+func run(ctx context.Context, c Config) error {
 	c, err := c.complete()
 	if err != nil {
 		return err

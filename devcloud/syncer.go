@@ -10,8 +10,14 @@ import (
 // dirSyncer makes directory entries durable. Callers that wait for the same
 // directory share an fsync: one that began after a caller arrived covers it.
 type dirSyncer struct {
+	flush func(path string) error
+
 	mu   sync.Mutex
 	dirs map[string]*dirQueue
+}
+
+func newDirSyncer(flush func(path string) error) *dirSyncer {
+	return &dirSyncer{flush: flush, dirs: map[string]*dirQueue{}}
 }
 
 type dirQueue struct {
@@ -32,7 +38,7 @@ func (d *dirSyncer) sync(dir string) error {
 	if covered >= ticket {
 		return nil
 	}
-	if err := syncPath(dir); err != nil {
+	if err := d.flush(dir); err != nil {
 		return err
 	}
 	d.mu.Lock()

@@ -26,3 +26,9 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkStore(b *testing.B) {
+	c := newCloud(b)
+	c.publish(b, c.issuer)
+	conformance.Benchmark(b, conformance.Target{Config: c.config(c.start(b).ends), Issuer: c.issuer})
+}

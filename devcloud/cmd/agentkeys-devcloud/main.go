@@ -76,16 +76,13 @@ func parse(args []string) (c devcloud.Config, stopOnEOF bool, err error) {
 	return c, stopOnEOF, err
 }
 
-// readyFile is descriptor 3 if a supervisor left a pipe, socket or file there. The
-// kind is checked because the Go runtime may use the number for itself.
+// readyFile is descriptor 3 if a supervisor left one there. What was inherited has
+// no close-on-exec flag; the Go runtime's own files, which take low numbers before
+// main, have it.
 func readyFile() *os.File {
-	var st unix.Stat_t
-	if unix.Fstat(3, &st) != nil {
+	flags, err := unix.FcntlInt(3, unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
 		return os.Stdout
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFREG:
-		return os.NewFile(3, "ready")
-	}
-	return os.Stdout
+	return os.NewFile(3, "ready")
 }

@@ -19,6 +19,8 @@ type knownDirs struct {
 	running int
 }
 
+func newKnownDirs() *knownDirs { return &knownDirs{durable: map[string]struct{}{}} }
+
 // unknown lists the directories between path and root, deepest first, that may not
 // be durable in their parents, and a stamp for [knownDirs.settle].
 func (k *knownDirs) unknown(root, path string) (dirs []string, stamp uint64) {
