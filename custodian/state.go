@@ -181,3 +181,7 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// WritePublic replaces a file that others may read, such as the public keys of the
+// OIDC issuer, in one step.
+func WritePublic(path string, b []byte) error { return writeDurable(path, b) }

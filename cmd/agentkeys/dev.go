@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"example.org/agentkeys/internal/devstack"
+	"example.org/agentkeys/internal/service"
+	"github.com/spf13/cobra"
+)
+
+func devCommand(a *app) *cobra.Command {
+	var dir, bin string
+	c := &cobra.Command{Use: "dev", Short: "The development stack on this machine",
+		Long: "Runs node, object store, custodian, operator and rotator on loopback. It does not protect from root:\n" + devstack.Limit + "."}
+	c.PersistentFlags().StringVar(&dir, "dir", "", "directory of the stack (default: dev in the state directory)")
+	c.PersistentFlags().StringVar(&bin, "bin", "", "directory of the programs (default: beside this one, then PATH)")
+	place := func() string {
+		if dir == "" {
+			return a.path("dev")
+		}
+		d, err := filepath.Abs(dir)
+		if err != nil {
+			return dir
+		}
+		return d
+	}
+	var stopOnEOF, force bool
+	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, stopOnEOF) }}
+	runCmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
+	reset := &cobra.Command{Use: "reset", Short: "Stop the stack and delete everything in it", Args: exactly(0, "no arguments"), Example: "  agentkeys dev reset --force",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.devReset(cmd.Context(), place(), force) }}
+	reset.Flags().BoolVar(&force, "force", false, "yes, every credential in it is lost")
+	c.AddCommand(runCmd, reset,
+		&cobra.Command{Use: "start", Short: "Start the stack in the background", Args: exactly(0, "no arguments"), Example: "  agentkeys dev start",
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin) }},
+		&cobra.Command{Use: "stop", Short: "Stop the stack; its state stays", Args: exactly(0, "no arguments"), Example: "  agentkeys dev stop",
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.devStop(cmd.Context(), place()) }},
+		&cobra.Command{Use: "status", Short: "Say what runs", Args: exactly(0, "no arguments"), Example: "  agentkeys dev status",
+			RunE: func(*cobra.Command, []string) error { return a.devStatus(place()) }})
+	return c
+}
+
+// devRun is the supervisor. It says on descriptor 3 when everything is ready.
+func (a *app) devRun(dir, bin string, stopOnEOF bool) error {
+	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Step: func(step string) { fmt.Fprintln(a.err, step) }})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, cancel := service.Context(stopOnEOF)
+	defer cancel()
+	return s.Run(ctx, func(c devstack.Config) error { return service.Ready(c.Ports) })
+}
+
+// devStart starts a supervisor of its own session and waits until it is ready.
+func (a *app) devStart(ctx context.Context, dir, bin string) error {
+	if pid, err := devstack.Running(dir); err != nil {
+		return err
+	} else if pid == 0 {
+		if err := a.background(ctx, dir, bin); err != nil {
+			return err
+		}
+	}
+	cfg, err := devstack.ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	if err := a.writeJSON(devProfile(dir, cfg), "profiles", a.profileName+".json"); err != nil {
+		return err
+	}
+	return a.data(cfg, func(w io.Writer) {
+		fmt.Fprintf(w, "Dev stack: %s.\nState in %s, profile %s. Next: agentkeys init\n", devstack.Limit, dir, a.profileName)
+	})
+}
+
+func devProfile(dir string, c devstack.Config) profile {
+	return profile{Custodian: c.API(), Pin: c.Custodian.Pin, VaultID: c.VaultID, ChainID: c.ChainID, Node: c.RPC(), Relay: c.Relay(),
+		Height: c.Trust.Height, Hash: c.Trust.Hash, Dev: dir}
+}
+
+const startWithin = 90 * time.Second
+
+func (a *app) background(ctx context.Context, dir, bin string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "log", "supervisor.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	args := []string{"dev", "run", "--dir", dir}
+	if bin != "" {
+		args = append(args, "--bin", bin)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = log, log, []*os.File{w}, &syscall.SysProcAttr{Setsid: true}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return err
+	}
+	w.Close()
+	line := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(io.LimitReader(r, 4096))
+		line <- string(b)
+	}()
+	select {
+	case s := <-line:
+		if !strings.HasPrefix(s, "ready ") {
+			_ = cmd.Wait()
+			return fmt.Errorf("dev: the stack did not start; its log: %s\n%s", log.Name(), lastLines(log.Name()))
+		}
+		fmt.Fprintf(a.err, "Ready in %.1f s\n", time.Since(began).Seconds())
+		return cmd.Process.Release()
+	case <-time.After(startWithin):
+		return fmt.Errorf("dev: the stack is not ready after %v; its log: %s", startWithin, log.Name())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func lastLines(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	if len(b) > 1500 {
+		b = b[len(b)-1500:]
+	}
+	return string(b)
+}
+
+func (a *app) devStop(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	ran, err := devstack.Stop(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return a.data(struct {
+		Stopped bool `json:"stopped"`
+	}{ran}, func(w io.Writer) {
+		if ran {
+			fmt.Fprintln(w, "Stopped. The state stays; start again: agentkeys dev start")
+		} else {
+			fmt.Fprintln(w, "Nothing ran.")
+		}
+	})
+}
+
+func (a *app) devReset(ctx context.Context, dir string, force bool) error {
+	if !force {
+		return usageError{errors.New("this deletes every credential in the stack; say --force if you mean it")}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
+		return fmt.Errorf("dev: %s holds no stack", dir)
+	}
+	if err := a.devStop(ctx, dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+func (a *app) devStatus(dir string) error {
+	cfg, err := devstack.ReadConfig(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("dev: there is no stack here; start one: agentkeys dev start")
+	}
+	if err != nil {
+		return err
+	}
+	pid, err := devstack.Running(dir)
+	if err != nil {
+		return err
+	}
+	v := struct {
+		Supervisor int             `json:"supervisor"`
+		Limit      string          `json:"limit"`
+		Parts      []devstack.Part `json:"parts"`
+	}{pid, devstack.Limit, devstack.Parts(dir, cfg)}
+	if err := a.data(v, func(w io.Writer) {
+		fmt.Fprintf(w, "Dev stack: %s.\n", devstack.Limit)
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, p := range v.Parts {
+			state := "up"
+			if !p.Up {
+				state = "DOWN"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", p.Name, state, p.Addr, p.Log)
+		}
+		t.Flush()
+	}); err != nil {
+		return err
+	}
+	if pid == 0 {
+		return errors.New("dev: not running; start it: agentkeys dev start")
+	}
+	return nil
+}
+
+func statusCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "Whether the vault answers, and how fresh it is", Args: exactly(0, "no arguments"), Example: "  agentkeys status",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, p, err := a.dial()
+			if err != nil {
+				return err
+			}
+			v, err := c.Info(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if v.VaultID != p.VaultID {
+				return errors.New("status: this custodian serves another vault than the profile names")
+			}
+			return a.data(v, func(w io.Writer) {
+				fmt.Fprintf(w, "Vault %s… on chain %s: answers, verified to block %d\nNot protected: %s\n", v.VaultID[:8], v.ChainID, v.Height, v.Protected)
+			})
+		}}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/client"
+	"example.org/agentkeys/eip712"
+	"golang.org/x/term"
+)
+
+// app is one run of the command. Its durable state lies under home, mode 0700:
+//
+//	profiles/<name>.json   where a vault is and how it is recognised
+//	wallet.json            the owner's wallet, encrypted with a passphrase
+//	agents/<name>.json     wallets of agents, readable by their user id
+//	sessions/<name>.json   sessions, readable by their user id
+//
+// Files are replaced by rename.
+type app struct {
+	in          io.Reader
+	out, err    io.Writer
+	json        bool
+	profileName string
+	home        string
+	stdin       *bufio.Reader
+	pass        agentkeys.Secret // asked for once
+}
+
+// profile says where a vault is.
+type profile struct {
+	Custodian string `json:"custodian"`
+	Pin       string `json:"pin"`
+	VaultID   string `json:"vault_id"`
+	ChainID   string `json:"chain_id"`
+	Node      string `json:"node"`
+	Relay     string `json:"relay"`
+	Height    uint64 `json:"trust_height"`
+	Hash      string `json:"trust_hash"`
+	Dev       string `json:"dev,omitempty"` // directory of the development stack
+}
+
+// locate finds the state directory.
+func (a *app) locate() error {
+	a.home = os.Getenv("AGENTKEYS_HOME")
+	if a.home == "" {
+		h, err := os.UserHomeDir()
+		if err != nil {
+			return errors.New("home: no HOME and no AGENTKEYS_HOME; set one of them")
+		}
+		a.home = filepath.Join(h, ".agentkeys")
+	}
+	a.stdin = bufio.NewReader(a.in)
+	return nil
+}
+
+func (a *app) path(parts ...string) string {
+	return filepath.Join(append([]string{a.home}, parts...)...)
+}
+
+func (a *app) loadProfile() (p profile, err error) {
+	err = a.readJSON(&p, "profiles", a.profileName+".json")
+	if errors.Is(err, os.ErrNotExist) {
+		return p, fmt.Errorf("profile %s does not exist; start a development stack: agentkeys dev start", a.profileName)
+	}
+	return p, err
+}
+
+func (a *app) readJSON(v any, parts ...string) error {
+	b, err := os.ReadFile(a.path(parts...))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s is damaged: %w", a.path(parts...), err)
+	}
+	return nil
+}
+
+func (a *app) writeJSON(v any, parts ...string) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := a.path(parts...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// dial makes a client without a session.
+func (a *app) dial() (*client.Client, profile, error) {
+	p, err := a.loadProfile()
+	if err != nil {
+		return nil, p, err
+	}
+	vault, err := agentkeys.ParseVaultID(p.VaultID)
+	if err != nil {
+		return nil, p, fmt.Errorf("profile %s: vault id: %w", a.profileName, err)
+	}
+	c, err := client.Dial(client.Endpoint{URL: p.Custodian, Pin: p.Pin, Vault: vault})
+	return c, p, err
+}
+
+// owner gives the owner's session, renewed with the wallet where it has ended.
+// Inside a run it is refused: an agent that shares the user id does not get it by
+// asking for it.
+func (a *app) owner(ctx context.Context) (*client.Client, error) {
+	if os.Getenv("AGENTKEYS_RUN") != "" {
+		return nil, &api.Error{Status: 403, Code: "owner_refused", Message: "the owner's profile is not used inside agentkeys run",
+			Next: "Ask the owner to do this in a shell of their own. Do not retry"}
+	}
+	c, _, err := a.dial()
+	if err != nil {
+		return nil, err
+	}
+	var s client.State
+	if err := a.readJSON(&s, "sessions", a.profileName+".json"); err == nil && c.Resume(s) == nil {
+		if _, err := c.WhoAmI(ctx); err == nil {
+			return c, nil
+		} else if api.CodeOf(err) == "unreachable" {
+			return nil, err
+		}
+	}
+	return c, a.login(ctx, c)
+}
+
+// login opens a session with the owner's wallet and keeps it.
+func (a *app) login(ctx context.Context, c *client.Client) error {
+	w, err := a.openWallet()
+	if err != nil {
+		return err
+	}
+	defer w.Zero()
+	if err := c.Login(ctx, w, w.Wallet(), 0); err != nil {
+		return err
+	}
+	return a.writeJSON(c.State(), "sessions", a.profileName+".json")
+}
+
+// passphrase comes from AGENTKEYS_PASSPHRASE_FILE or from the terminal, never from
+// an argument or an environment variable's value.
+func (a *app) passphrase(prompt string) (agentkeys.Secret, error) {
+	if a.pass.Len() > 0 {
+		return a.pass, nil
+	}
+	if path := os.Getenv("AGENTKEYS_PASSPHRASE_FILE"); path != "" {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return agentkeys.Secret{}, fmt.Errorf("passphrase: %w", err)
+		}
+		a.pass = agentkeys.NewSecret([]byte(strings.TrimRight(string(b), "\r\n")))
+	} else {
+		b, err := askTerminal(prompt)
+		if err != nil {
+			return agentkeys.Secret{}, err
+		}
+		a.pass = agentkeys.NewSecret(b)
+	}
+	if a.pass.Len() == 0 {
+		return agentkeys.Secret{}, errors.New("passphrase: it is empty")
+	}
+	return a.pass, nil
+}
+
+// askTerminal prompts on the terminal itself, so that pipes stay data.
+func askTerminal(prompt string) ([]byte, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil, usageError{errors.New("passphrase: no terminal to ask on; name a file with it in AGENTKEYS_PASSPHRASE_FILE")}
+	}
+	defer tty.Close()
+	fmt.Fprint(tty, prompt)
+	b, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	return b, err
+}
+
+// openWallet decrypts the owner's wallet: this is the owner's presence.
+func (a *app) openWallet() (eip712.Key, error) {
+	var f walletFile
+	if err := a.readJSON(&f, "wallet.json"); errors.Is(err, os.ErrNotExist) {
+		return eip712.Key{}, errors.New("there is no wallet here yet; make one: agentkeys init")
+	} else if err != nil {
+		return eip712.Key{}, err
+	}
+	pass, err := a.passphrase("Passphrase of your wallet: ")
+	if err != nil {
+		return eip712.Key{}, err
+	}
+	return f.open(pass)
+}

@@ -1,0 +1,133 @@
+// Agentkeys is the command of people and agents: store credentials, let agents use
+// them, revoke, rotate, verify. It holds the user's own wallet and session and
+// nothing of the cloud. See agentkeys --help.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"example.org/agentkeys/api"
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitError = 1
+	exitUsage = 2
+	exitAuth  = 4
+)
+
+// usageError is a command line that cannot be carried out, or a cancelled one.
+type usageError struct{ error }
+
+// exitCode carries a child's exit code through.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+func run(args []string, in io.Reader, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	a := &app{in: in, out: out, err: errOut}
+	root := rootCommand(a)
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	return a.report(root.ExecuteContext(ctx))
+}
+
+// report prints an error once and gives the exit code.
+func (a *app) report(err error) int {
+	var code exitCode
+	var usage usageError
+	var refusal *api.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(a.err, "agentkeys: cancelled")
+		return exitUsage
+	}
+	if a.json {
+		if !errors.As(err, &refusal) {
+			refusal = &api.Error{Status: exitError, Code: "error", Message: err.Error()}
+		}
+		_ = json.NewEncoder(a.err).Encode(refusal)
+	} else {
+		fmt.Fprintln(a.err, "agentkeys: "+err.Error())
+	}
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &refusal) && refusal.Status == 401:
+		return exitAuth
+	}
+	return exitError
+}
+
+func rootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "agentkeys",
+		Short:         "Your agents use your keys and never hold them",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return a.locate()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")
+	root.PersistentFlags().StringVar(&a.profileName, "profile", "default", "profile to use")
+	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), statusCommand(a),
+		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a),
+		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
+		devCommand(a), versionCommand(a))
+	return root
+}
+
+// exactly is cobra.ExactArgs as a usage error.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("want %s", what)}
+		}
+		return nil
+	}
+}
+
+// data prints the result: JSON if asked for, else what human prints.
+func (a *app) data(v any, human func(io.Writer)) error {
+	if a.json {
+		e := json.NewEncoder(a.out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	human(a.out)
+	return nil
+}
+
+func versionCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: exactly(0, "no arguments"), Example: "  agentkeys version",
+		RunE: func(*cobra.Command, []string) error {
+			v := struct {
+				Module string `json:"module"`
+				Go     string `json:"go"`
+			}{"example.org/agentkeys", "unknown"}
+			if bi, ok := debug.ReadBuildInfo(); ok {
+				v.Go = bi.GoVersion
+			}
+			return a.data(v, func(w io.Writer) { fmt.Fprintf(w, "agentkeys (%s)\n", v.Go) })
+		}}
+}
