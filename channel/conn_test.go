@@ -251,6 +251,24 @@ func sealAll(t *testing.T, c *Conn, data ...[]byte) (out [][]byte) {
 	return out
 }
 
+// A final frame inside a message is refused at once, not after waiting for a frame
+// that will never come.
+func TestFinalInsideDoesNotWait(t *testing.T) {
+	a, b := pair(t)
+	frame, err := a.Seal([]byte{0, 0, 0, 100, 'x'}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := &countingReader{}
+	if _, _, err := b.ReadMessage(io.MultiReader(bytes.NewReader(frame), more), 100); err != ErrBroken || more.reads != 0 {
+		t.Errorf("%d reads after the final frame, %v", more.reads, err)
+	}
+}
+
+type countingReader struct{ reads int }
+
+func (r *countingReader) Read([]byte) (int, error) { r.reads++; return 0, io.EOF }
+
 type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("pipe: gone") }

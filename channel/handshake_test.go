@@ -124,6 +124,10 @@ func TestFinishOnce(t *testing.T) {
 	if _, err := i.Finish(reply); err != nil {
 		t.Fatal(err)
 	}
+	// Spent by a mark of its own, not only because its keys are wiped.
+	if i.noise.err == nil || !bytes.Equal(i.psk.Reveal(), make([]byte, 32)) || i.noise.ck != [keySize]byte{} {
+		t.Error("a finished initiator keeps something")
+	}
 	if _, err := i.Finish(reply); err != ErrBroken {
 		t.Errorf("second finish: %v", err)
 	}
