@@ -132,6 +132,19 @@ func TestInvariant2RotateBlobsSkipsRowsThatChanged(t *testing.T) {
 	f.check()
 }
 
+func TestInvariant2RotateBlobsLeavesTheActiveEpochAlone(t *testing.T) {
+	f := enrolled(t, anchorA)
+	draining(f)
+	before := f.Pointer(f.slot(openai)) // lies in the active epoch; version and hash match
+	if r := f.ok(f.SignProcess(f.rotate(openai, github))); len(r.Skipped) != 1 || r.Skipped[0] != 0 {
+		t.Fatalf("skipped %v", r.Skipped)
+	}
+	if p := f.Pointer(f.slot(openai)); p != before {
+		t.Fatalf("%+v", p)
+	}
+	f.check()
+}
+
 func TestInvariant3EpochRotatedComesFromTheModuleAtCountZero(t *testing.T) {
 	rotated := func(r rules.Result) (n int) {
 		for _, e := range r.Events {
