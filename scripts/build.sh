@@ -45,10 +45,11 @@ while read -r module name; do
   printf '[%d/6] building %s\n' "$count" "$name"
   ticker "$name" &
   TICKER=$!
-  compile "$module" "$name" || failed=$((failed + 1))
+  result="done"
+  compile "$module" "$name" || { result="FAILED"; failed=$((failed + 1)); }
   if kill "$TICKER" 2>/dev/null; then wait "$TICKER" 2>/dev/null || true; fi
   TICKER=""
-  printf '      %s: %d s\n' "$name" "$SECONDS"
+  printf '      %s: %s, %d s\n' "$name" "$result" "$SECONDS"
 done <<<"$BINARIES"
 
 if [ "$failed" -gt 0 ]; then
