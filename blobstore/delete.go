@@ -3,6 +3,8 @@ package blobstore
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -43,14 +45,28 @@ func (a area) deleteBatch(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
+	var versioned []string
 	for _, d := range deleted {
 		if aws.ToBool(d.DeleteMarker) || d.VersionId != nil {
-			if err := a.deleteVersions(ctx, aws.ToString(d.Key)); err != nil {
-				return err
-			}
+			versioned = append(versioned, aws.ToString(d.Key))
+		}
+	}
+	// A role lists below one prefix at a time.
+	for _, p := range a.prefixes {
+		if err := a.deleteVersions(ctx, below(p, versioned)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func below(prefix string, keys []string) (under []string) {
+	for _, k := range keys {
+		if strings.HasPrefix(k, prefix) {
+			under = append(under, k)
+		}
+	}
+	return under
 }
 
 func (a area) deleteOne(ctx context.Context, key string) error {
@@ -66,19 +82,56 @@ func (a area) deleteOne(ctx context.Context, key string) error {
 	if err != nil || !versioned {
 		return err
 	}
-	return a.deleteVersions(ctx, key)
+	return a.deleteVersions(ctx, []string{key})
 }
 
-// deleteVersions removes every version and marker of one key.
-func (a area) deleteVersions(ctx context.Context, key string) error {
-	removed, err := a.purge(ctx, key, func(k string) bool { return k == key })
-	if err != nil {
-		return err
+// deleteVersions removes every version and marker of keys. It walks the listing
+// below their common prefix once: a listing per key would take as many requests as
+// there are keys.
+func (a area) deleteVersions(ctx context.Context, keys []string) error {
+	if len(keys) == 0 {
+		return nil
 	}
-	if len(removed.Left) > 0 {
-		return fmt.Errorf("delete %s: %w: versions remain", key, ErrUnavailable)
+	first, last := slices.Min(keys), slices.Max(keys)
+	wanted := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		wanted[k] = true
+	}
+	var versions, markers []types.ObjectIdentifier
+	for at := (marker{}); ; {
+		page, err := a.versions(ctx, commonPrefix(first, last), at)
+		if err != nil {
+			return err
+		}
+		ids, n := identify(page)
+		for i, id := range ids {
+			switch {
+			case !wanted[aws.ToString(id.Key)]:
+			case i < len(ids)-n:
+				versions = append(versions, id)
+			default:
+				markers = append(markers, id)
+			}
+		}
+		at = marker{page.NextKeyMarker, page.NextVersionIdMarker}
+		if !aws.ToBool(page.IsTruncated) || at.key == nil || *at.key > last {
+			break
+		}
+	}
+	for chunk := range slices.Chunk(append(versions, markers...), batch) {
+		if _, err := a.deleteObjects(ctx, chunk); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func commonPrefix(a, b string) string {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
 }
 
 // deleteObjects removes up to 1,000 objects or versions and fails with the first

@@ -30,24 +30,24 @@ func (s *Store) EmptyPrefix(ctx context.Context, user agentkeys.Wallet, epoch ag
 	if err != nil {
 		return Emptied{Uploads: uploads}, err
 	}
-	done, err := own.purge(ctx, prefix, func(string) bool { return true })
+	done, err := own.purge(ctx, prefix)
 	done.Uploads = uploads
 	done.Left = append(done.Left, left...)
 	return done, err
 }
 
-// purge deletes the versions and markers under prefix that match, page by page,
-// always from the front: what is deleted leaves the listing. A page that begins
-// like the one before shows that something does not go away.
-func (a area) purge(ctx context.Context, prefix string, match func(key string) bool) (Emptied, error) {
+// purge deletes the versions and markers under prefix, page by page, always from
+// the front: what is deleted leaves the listing. A page that begins like the one
+// before shows that something does not go away.
+func (a area) purge(ctx context.Context, prefix string) (Emptied, error) {
 	var done Emptied
 	var front types.ObjectIdentifier
 	for {
-		page, err := a.versions(ctx, prefix)
+		page, err := a.versions(ctx, prefix, marker{})
 		if err != nil {
 			return done, err
 		}
-		ids, markers := identify(page, match)
+		ids, markers := identify(page)
 		if len(ids) == 0 {
 			return done, nil
 		}
@@ -69,30 +69,30 @@ func same(a, b types.ObjectIdentifier) bool {
 	return b.Key != nil && *a.Key == *b.Key && aws.ToString(a.VersionId) == aws.ToString(b.VersionId)
 }
 
-func (a area) versions(ctx context.Context, prefix string) (page *s3.ListObjectVersionsOutput, err error) {
+// marker is where a page of versions begins; the zero marker is the front.
+type marker struct{ key, version *string }
+
+func (a area) versions(ctx context.Context, prefix string, from marker) (page *s3.ListObjectVersionsOutput, err error) {
 	err = a.run(ctx, func(p aws.CredentialsProvider) error {
 		page, err = a.s3.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{
-			Bucket: &a.bucket, Prefix: &prefix, MaxKeys: aws.Int32(batch),
+			Bucket: &a.bucket, Prefix: &prefix, MaxKeys: aws.Int32(batch), KeyMarker: from.key, VersionIdMarker: from.version,
 		}, with(p))
 		return classify("list versions "+prefix, err)
 	})
 	return page, err
 }
 
-// identify gathers at most one batch of what match accepts.
-func identify(page *s3.ListObjectVersionsOutput, match func(string) bool) (ids []types.ObjectIdentifier, markers int) {
-	for _, m := range page.DeleteMarkers {
-		if len(ids) < batch && match(aws.ToString(m.Key)) {
-			ids = append(ids, types.ObjectIdentifier{Key: m.Key, VersionId: m.VersionId})
-		}
-	}
-	markers = len(ids)
+// identify gives the entries of a page, versions before delete markers: a marker
+// removed first would bring the object under it back for a moment, or for good if
+// the caller dies in between.
+func identify(page *s3.ListObjectVersionsOutput) (ids []types.ObjectIdentifier, markers int) {
 	for _, v := range page.Versions {
-		if len(ids) < batch && match(aws.ToString(v.Key)) {
-			ids = append(ids, types.ObjectIdentifier{Key: v.Key, VersionId: v.VersionId})
-		}
+		ids = append(ids, types.ObjectIdentifier{Key: v.Key, VersionId: v.VersionId})
 	}
-	return ids, markers
+	for _, m := range page.DeleteMarkers {
+		ids = append(ids, types.ObjectIdentifier{Key: m.Key, VersionId: m.VersionId})
+	}
+	return ids, len(page.DeleteMarkers)
 }
 
 func keysOf(ids []types.ObjectIdentifier) []string {

@@ -43,6 +43,7 @@ func Run(t *testing.T, target Target) {
 		{"list", list},
 		{"delete", deleteObjects},
 		{"empty prefix", emptyPrefix},
+		{"more than a page", pages},
 		{"system objects", systemObjects},
 		{"users are isolated", usersIsolated},
 		{"courier reads and writes only", courierRights},

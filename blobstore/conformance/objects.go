@@ -145,6 +145,37 @@ func emptyPrefix(t *testing.T, b *bench) {
 	must(t, err)
 }
 
+// pages has more objects than S3 lists or deletes in one request.
+func pages(t *testing.T, b *bench) {
+	if testing.Short() {
+		t.Skip("a thousand objects take a while")
+	}
+	const n, writers = 1010, 8
+	user := wallet(t)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for range (n - w + writers - 1) / writers {
+				if err := b.store.Put(t.Context(), user, key(t, user, 1), nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	keys := count(t, b.store.List(t.Context(), user, blobstore.UserPrefix(user)))
+	if len(keys) != n || !slices.IsSorted(keys) || len(slices.Compact(keys)) != n {
+		t.Fatalf("listed %d objects, want %d in order", len(keys), n)
+	}
+	must(t, b.store.Delete(t.Context(), user, keys[:1005]...))
+	done, err := b.store.EmptyPrefix(t.Context(), user, 1)
+	must(t, err)
+	if done.Versions != n-1005 || done.Markers+len(done.Left) != 0 {
+		t.Fatalf("after deleting 1005 of %d: emptied %+v", n, done)
+	}
+}
+
 func systemObjects(t *testing.T, b *bench) {
 	sys := b.store.System()
 	for _, prefix := range []string{blobstore.TreePrefix, blobstore.AuditPrefix, blobstore.ProbePrefix} {
@@ -164,6 +195,17 @@ func systemObjects(t *testing.T, b *bench) {
 		must(t, sys.Delete(t.Context(), k))
 		if _, err := sys.Get(t.Context(), k, limit); !errors.Is(err, blobstore.ErrNotFound) {
 			t.Fatalf("%s after delete: %v", prefix, err)
+		}
+	}
+	both := []string{blobstore.TreePrefix + wallet(t).String(), blobstore.AuditPrefix + wallet(t).String()}
+	for _, k := range both {
+		must(t, sys.Put(t.Context(), k, nil))
+	}
+	must(t, sys.Delete(t.Context(), both...))
+	s := b.session(t, wallet(t), blobstore.RoleCustodian)
+	for _, k := range both {
+		if n := b.versions(t, s, k); n != 0 {
+			t.Fatalf("%s: %d versions remain", k, n)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
 	"github.com/golang-jwt/jwt/v5"
 
 	"example.org/agentkeys"
@@ -86,8 +86,8 @@ func tokens(t *testing.T, b *bench) {
 		token, err := test.signer.Sign(c)
 		must(t, err)
 		_, err = b.assume(t.Context(), test.role, token)
-		var api smithy.APIError
-		if !errors.As(err, &api) {
+		var api *awshttp.ResponseError
+		if !errors.As(err, &api) || api.HTTPStatusCode()/100 != 4 {
 			t.Errorf("%s: want refusal, got %v", test.name, err)
 		}
 	}
