@@ -17,9 +17,10 @@ import (
 
 // fakeChain is a chain in memory: real headers, votes, trees and proofs, no consensus.
 type fakeChain struct {
-	t    testing.TB
-	id   string
-	keys []ed25519.PrivateKey // of the newest block, in the order of set
+	t  testing.TB
+	id string
+	// signers are the keys of all validators so far.
+	signers []ed25519.PrivateKey
 
 	mu     sync.Mutex
 	set    *Validators
@@ -28,13 +29,15 @@ type fakeChain struct {
 	blocks []*LightBlock // block h at h-1
 	states []map[string][]byte
 	txs    [][][]byte
+	trees  map[uint64]*tree // of the state after a block
 	start  time.Time
 }
 
 // newFakeChain has two blocks and one row, so that a client can prove state from the
 // third on.
 func newFakeChain(t testing.TB, validators int) *fakeChain {
-	f := &fakeChain{t: t, id: "fake-1", rows: map[string][]byte{"genesis": {1}}, start: time.Now().Add(-time.Minute)}
+	f := &fakeChain{t: t, id: "fake-1", rows: map[string][]byte{"genesis": {1}}, start: time.Now().Add(-time.Minute),
+		trees: map[uint64]*tree{}}
 	f.rotate(1, validators)
 	f.set = f.next
 	f.block(nil)
@@ -55,8 +58,9 @@ func fakeKeys(first, n int) []ed25519.PrivateKey {
 
 // rotate names the validators of the block after next.
 func (f *fakeChain) rotate(first, n int) {
-	f.keys = fakeKeys(first, n)
-	f.next = setOf(f.t, f.keys)
+	keys := fakeKeys(first, n)
+	f.signers = append(keys, f.signers...)
+	f.next = setOf(f.t, keys)
 }
 
 func setOf(t testing.TB, keys []ed25519.PrivateKey) *Validators {
@@ -125,7 +129,7 @@ func (f *fakeChain) header(height uint64, set *Validators, txs [][]byte) Header 
 	}
 	if height > 1 {
 		h.LastBlockID = f.blocks[height-2].Commit.BlockID
-		h.AppHash = storesRoot(buildTree(f.states[height-2]).hash)
+		h.AppHash = storesRoot(f.tree(height - 1).hash)
 	}
 	return h
 }
@@ -144,13 +148,12 @@ func (f *fakeChain) sign(h Header, set *Validators) *LightBlock {
 }
 
 func (f *fakeChain) keyOf(m Validator) ed25519.PrivateKey {
-	for _, k := range fakeKeys(0, 64) {
+	for _, k := range f.signers {
 		if k.Public().(ed25519.PublicKey).Equal(ed25519.PublicKey(m.Key.Value)) {
 			return k
 		}
 	}
-	f.t.Error("no key for a validator")
-	return fakeKeys(0, 1)[0]
+	panic("no key for a validator")
 }
 
 func (f *fakeChain) height() uint64 {
@@ -176,9 +179,8 @@ func (f *fakeChain) trust() Trust { return Trust{1, f.at(1).Header.Hash()} }
 // query answers like the application: value and proof at a height.
 func (f *fakeChain) query(key []byte, height uint64) Answer {
 	f.mu.Lock()
-	state := f.states[height-1]
+	state, tree := f.states[height-1], f.tree(height)
 	f.mu.Unlock()
-	tree := buildTree(state)
 	p := &Proof{[]ProofOp{
 		{opIAVL, key, tree.prove(key)},
 		{opSimple, []byte("vault"), storesProof(tree.hash)},
@@ -201,8 +203,13 @@ type tree struct {
 	hash        [32]byte
 }
 
-func buildTree(rows map[string][]byte) *tree {
-	return subtree(rows, slices.Sorted(maps.Keys(rows)))
+// tree is that of the state after block height; the caller holds the lock.
+func (f *fakeChain) tree(height uint64) *tree {
+	if f.trees[height] == nil {
+		rows := f.states[height-1]
+		f.trees[height] = subtree(rows, slices.Sorted(maps.Keys(rows)))
+	}
+	return f.trees[height]
 }
 
 func subtree(rows map[string][]byte, keys []string) *tree {
