@@ -174,11 +174,12 @@ func TestReseal(t *testing.T) {
 		_, err := Reseal(v.vault(), v.dek(), v.id(), next, id, from, epoch, blob, e)
 		return err
 	}
+	_, sameKey := Reseal(v.vault(), v.dek(), v.id(), v.dek(), v.id(), from, from.Epoch+1, blob, e)
 	for name, err := range map[string]error{
 		"same epoch":    resealTo(nextID, from.Epoch, blob),
 		"earlier epoch": resealTo(nextID, from.Epoch-1, blob),
 		"same blob id":  resealTo(nextID, from.Epoch+1, from.Blob),
-		"same key":      resealTo(v.id(), from.Epoch+1, blob),
+		"same key":      sameKey,
 		"wrong new id":  resealTo(agentkeys.DEKID{1}, from.Epoch+1, blob),
 	} {
 		if !errors.Is(err, errReseal) {
