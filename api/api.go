@@ -256,6 +256,7 @@ type JobRequest struct {
 	User    string   `json:"user"`
 	Rotator string   `json:"rotator"` // process key, hex
 	Missing []string `json:"missing,omitempty"`
+	Height  uint64   `json:"height,omitempty"` // decide on state no older than this block's
 }
 
 // Job kinds.
@@ -342,6 +343,7 @@ type Error struct {
 	Message string `json:"message"`
 	Next    string `json:"next,omitempty"`
 	Retry   bool   `json:"retry"`
+	BlobID  []byte `json:"blob_id,omitempty"` // of a write whose outcome is unknown: repeat it with this
 }
 
 func (e *Error) Error() string {

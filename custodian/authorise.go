@@ -33,7 +33,7 @@ type want struct {
 	replaces uint64 // write: the version to be replaced
 }
 
-// grantee is what a request may do and the rows, all at one head, that say so.
+// verdict is the rows, all at one head, that decided a request.
 type verdict struct {
 	head    ledger.Head
 	user    rules.User

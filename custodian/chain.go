@@ -19,6 +19,8 @@ type Chain interface {
 	Rows(ctx context.Context, keys ...[]byte) ([][]byte, ledger.Head, error)
 	// AwaitRow waits until the proven value satisfies enough.
 	AwaitRow(ctx context.Context, key []byte, enough func(value []byte) bool) ([]byte, ledger.Head, error)
+	// Await waits until the state after a block is proven.
+	Await(ctx context.Context, minHeight uint64) (ledger.Head, error)
 	Head() ledger.Head
 }
 

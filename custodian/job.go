@@ -82,6 +82,9 @@ func (j *Jobs) next(ctx context.Context, req api.JobRequest) (api.Job, error) {
 	if err := j.s.freshHead(ctx); err != nil {
 		return api.Job{}, err
 	}
+	if err := j.await(ctx, req.Height); err != nil {
+		return api.Job{}, err
+	}
 	u, ok, err := j.s.User(ctx, user)
 	if err != nil {
 		return api.Job{}, j.s.chainFailed(err)
@@ -110,6 +113,17 @@ func (j *Jobs) next(ctx context.Context, req api.JobRequest) (api.Job, error) {
 		return j.make(ctx, user, u, key, pub)
 	}
 	return api.Job{Kind: api.JobNone}, nil
+}
+
+// await waits for the proof of a block that the operator saw something in. A height
+// that never comes only costs the operator its answer.
+func (j *Jobs) await(ctx context.Context, height uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	if _, err := j.s.cfg.Chain.Await(ctx, height); err != nil {
+		return j.s.chainFailed(err)
+	}
+	return nil
 }
 
 // due: no epoch yet, one asked for, or the active one past its cadence. A tenth of

@@ -79,6 +79,9 @@ func (s *Server) admit(ctx context.Context, c *token.Claims, ttl uint64) error {
 	if ttl == 0 {
 		ttl = uint64(token.DefaultLife / time.Second)
 	}
+	if v.agent.Counter != 0 && v.agent.Expires <= blockTime(v.head) {
+		return agentNotAdmitted.because("Do not retry. The owner can admit it again: agentkeys agent add", "%s is not admitted, or not any more", who(*c))
+	}
 	c.Counter = v.agent.Counter
 	c.Expires = min(c.Issued+ttl, v.agent.Expires)
 	switch {

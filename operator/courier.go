@@ -34,14 +34,14 @@ func (e errMissing) Error() string {
 
 // Step runs what is due for a user now. It returns how long to wait before asking
 // again: 0 = at once, negative = nothing due.
-func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet) (time.Duration, error) {
+func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64) (time.Duration, error) {
 	p, err := c.rotators.get(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var missing []string
 	for {
-		j, err := c.custodian.job(ctx, api.JobRequest{User: user.String(), Rotator: p.key(), Missing: missing})
+		j, err := c.custodian.job(ctx, api.JobRequest{User: user.String(), Rotator: p.key(), Missing: missing, Height: height})
 		if api.CodeOf(err) == "rotator_unknown" {
 			c.rotators.drop()
 		}

@@ -65,7 +65,7 @@ func New(cfg Config) (*Operator, error) {
 	o.rotators = &rotatorPool{bin: cfg.RotatorBin, vault: cfg.Vault, stderr: cfg.Stderr, vouch: o.custodian.vouch}
 	o.courier = &Courier{custodian: o.custodian, rotators: o.rotators, store: blobstore.NewHTTPClient(), progress: o.progress}
 	o.scheduler = &Scheduler{step: o.courier.Step, users: o.userRows, hints: o.hints, params: o.params, log: cfg.Log,
-		due: map[agentkeys.Wallet]time.Time{}, fail: map[agentkeys.Wallet]int{}, kick: make(chan struct{}, 1)}
+		due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{}, fail: map[agentkeys.Wallet]int{}, kick: make(chan struct{}, 1)}
 	o.relay = NewRelay(o.sender, o.scheduler.Look)
 	return o, nil
 }
@@ -139,7 +139,7 @@ func (o *Operator) serveLook(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	} else if u, err := agentkeys.ParseWallet(in.User); err == nil {
-		o.scheduler.Look(u)
+		o.scheduler.Look(u, 0)
 	}
 	api.Reply(w, struct{}{})
 }

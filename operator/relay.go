@@ -30,7 +30,7 @@ type sender interface {
 // row shows it. The relay cannot read, forge or reorder to anyone's harm.
 type Relay struct {
 	send    sender
-	applied func(user agentkeys.Wallet) // called for users whose rotation may have changed
+	applied func(user agentkeys.Wallet, height uint64) // called for users whose rotation may have changed
 
 	mu    sync.Mutex
 	queue [3][]*entry // by class
@@ -56,7 +56,7 @@ const (
 )
 
 // NewRelay sends through s and tells applied about users.
-func NewRelay(s sender, applied func(agentkeys.Wallet)) *Relay {
+func NewRelay(s sender, applied func(agentkeys.Wallet, uint64)) *Relay {
 	return &Relay{send: s, applied: applied, kick: make(chan struct{}, 1)}
 }
 
@@ -203,11 +203,11 @@ func (r *Relay) tell(e *entry) {
 	}
 	switch b := s.Body.(type) {
 	case statement.Enrol:
-		r.applied(b.User)
+		r.applied(b.User, e.height)
 	case statement.RevokeAgent:
-		r.applied(b.User)
+		r.applied(b.User, e.height)
 	case statement.AskRotation:
-		r.applied(b.User)
+		r.applied(b.User, e.height)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // User rows alone: after a restart it reads them again and nothing is forgotten.
 // The rows are the node's word, without proof; the custodian decides.
 type Scheduler struct {
-	step   func(context.Context, agentkeys.Wallet) (time.Duration, error)
+	step   func(ctx context.Context, user agentkeys.Wallet, height uint64) (time.Duration, error)
 	users  func(context.Context, func(agentkeys.Wallet, rules.User)) error
 	hints  func(context.Context) []agentkeys.Wallet
 	params func(context.Context) (cadence uint64, rotateBefore uint64, err error)
@@ -24,6 +24,7 @@ type Scheduler struct {
 
 	mu   sync.Mutex
 	due  map[agentkeys.Wallet]time.Time
+	seen map[agentkeys.Wallet]uint64 // height at which a user changed
 	fail map[agentkeys.Wallet]int
 	kick chan struct{}
 
@@ -37,8 +38,13 @@ const (
 	hintEvery = 5 * time.Second
 )
 
-// Look asks for a user's job at once.
-func (s *Scheduler) Look(u agentkeys.Wallet) { s.at(u, time.Now()) }
+// Look asks for a user's job at once, decided on the state after a block.
+func (s *Scheduler) Look(u agentkeys.Wallet, height uint64) {
+	s.mu.Lock()
+	s.seen[u] = max(s.seen[u], height)
+	s.mu.Unlock()
+	s.at(u, time.Now())
+}
 
 func (s *Scheduler) at(u agentkeys.Wallet, t time.Time) {
 	s.mu.Lock()
@@ -71,7 +77,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		if !now.Before(nextHints) {
 			for _, u := range s.hints(ctx) {
-				s.Look(u)
+				s.Look(u, 0)
 			}
 			nextHints = now.Add(hintEvery)
 		}
@@ -109,15 +115,19 @@ func (s *Scheduler) first() (u agentkeys.Wallet, at time.Time, ok bool) {
 func (s *Scheduler) work(ctx context.Context, u agentkeys.Wallet) {
 	s.mu.Lock()
 	delete(s.due, u)
+	height := s.seen[u]
 	s.mu.Unlock()
-	wait, err := s.step(ctx, u)
+	wait, err := s.step(ctx, u, height)
 	s.mu.Lock()
 	switch {
-	case err != nil:
+	case err == nil && s.seen[u] == height:
+		delete(s.seen, u)
+		fallthrough
+	case err == nil:
+		delete(s.fail, u)
+	default:
 		s.fail[u]++
 		wait = min(30*time.Second, 50*time.Millisecond<<min(s.fail[u], 10))
-	default:
-		delete(s.fail, u)
 	}
 	s.mu.Unlock()
 	if err != nil && ctx.Err() == nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"example.org/agentkeys/api"
@@ -60,6 +61,9 @@ func (a *app) report(err error) int {
 		fmt.Fprintln(a.err, "agentkeys: cancelled")
 		return exitUsage
 	}
+	if errors.As(err, &refusal) {
+		a.names(refusal)
+	}
 	if a.json {
 		if !errors.As(err, &refusal) {
 			refusal = &api.Error{Status: exitError, Code: "error", Message: err.Error()}
@@ -75,6 +79,14 @@ func (a *app) report(err error) int {
 		return exitAuth
 	}
 	return exitError
+}
+
+// names puts the names of agents known here in the place of their addresses.
+func (a *app) names(e *api.Error) {
+	for wallet, name := range a.agentNames() {
+		e.Message = strings.ReplaceAll(e.Message, wallet, name)
+		e.Next = strings.ReplaceAll(e.Next, wallet, name)
+	}
 }
 
 func rootCommand(a *app) *cobra.Command {
