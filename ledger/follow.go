@@ -126,6 +126,8 @@ func parseHeadEvent(b []byte) (uint64, error) {
 			} `json:"value"`
 		} `json:"data"`
 	}
-	err := decodeAnswer(b, "subscribe", false, &event)
-	return event.Data.Value.Header.Height, err
+	if err := decodeAnswer(b, "subscribe", false, &event); err != nil {
+		return 0, err
+	}
+	return event.Data.Value.Header.Height, nil
 }
