@@ -29,7 +29,7 @@ func (t *tx) authority(act statement.Body) error {
 		return t.kv.Delete(key)
 	case statement.RegisterEnclave:
 		return t.register(a.Role, a.Key, Enclave{Platform: a.Platform, Measurement: a.Measurement,
-			Evidence: a.Evidence, Activation: t.b.Time, Expiry: a.Expiry})
+			Evidence: a.Evidence, Activation: t.b.Time, Expiry: a.Expiry}, true)
 	case statement.RevokeEnclave:
 		return t.revokeEnclave(a)
 	case statement.SetOidcKey:

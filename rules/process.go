@@ -126,12 +126,14 @@ func (t *tx) vouch(s statement.Vouch) error {
 	}
 	e := Enclave{Platform: s.Platform, Measurement: s.Measurement, Evidence: s.Evidence, Noise: s.Noise,
 		MLKEMHash: s.MLKEMHash, Activation: t.b.Time, Expiry: s.Expiry}
-	return t.register(statement.EnclaveRotator, s.Rotator, e)
+	return t.register(statement.EnclaveRotator, s.Rotator, e, false)
 }
 
 // register refuses measurements that are not allowed, and keys that exist: a key
 // once revoked stays so.
-func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e Enclave) error {
+// Only the authority may renew the evidence of a key: a custodian of a newer build
+// keeps its instance key. The system log holds both.
+func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e Enclave, renew bool) error {
 	m, ok, err := get(t.kv, MeasurementKey(role, e.Platform, e.Measurement), ParseMeasurement)
 	switch {
 	case err != nil:
@@ -150,10 +152,12 @@ func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e En
 	}
 	if ok {
 		e.Activation = old.Activation
-		if e != old {
+		if e == old {
+			return refuse(AlreadyApplied, "process is registered")
+		}
+		if !renew {
 			return refuse(Refused, "this key is registered with other evidence or keys; make a new one")
 		}
-		return refuse(AlreadyApplied, "process is registered")
 	}
 	t.res.Scope = TouchedSystem
 	t.event("EnclaveRegistered", attr("key", key), [2]string{"role", strconv.Itoa(int(role))})

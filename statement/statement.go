@@ -157,7 +157,7 @@ func SignProcess(key ed25519.PrivateKey, vault agentkeys.VaultID, body Body, rcp
 // VerifyProcess checks the process's signature and, where there is one, the
 // rotator's receipt. Whether the keys may sign this is the chain's to decide.
 func (s Signed) VerifyProcess(vault agentkeys.VaultID) bool {
-	if !s.Body.Kind().ByProcess() {
+	if !s.Body.Kind().ByProcess() || s.Process.Key == (agentkeys.ProcessKey{}) {
 		return false
 	}
 	if !ed25519.Verify(s.Process.Key[:], s.processMessage(vault), s.Process.Sig[:]) {
