@@ -45,6 +45,9 @@ func (s *Server) flush(ctx context.Context) error {
 	if !ok {
 		reads.Next = 1
 	}
+	if err := s.outbox.behind(reads.Next); err != nil {
+		return err
+	}
 	if err := s.outbox.committed(reads.Next); err != nil {
 		return err
 	}
@@ -71,11 +74,19 @@ func (s *Server) flush(ctx context.Context) error {
 		return fmt.Errorf("audit: %s: %s", code, reason)
 	}
 	next := body.First + uint64(body.Count)
-	if _, _, err = s.cfg.Chain.AwaitRow(ctx, rules.ReadsKey(s.Key()), func(v []byte) bool {
+	value, _, err := s.cfg.Chain.AwaitRow(ctx, rules.ReadsKey(s.Key()), func(v []byte) bool {
 		r, ok, err := row(v, rules.ParseReads)
 		return err == nil && ok && r.Next >= next
-	}); err != nil {
+	})
+	if err != nil {
 		return err
+	}
+	after, _, err := row(value, rules.ParseReads)
+	if err != nil {
+		return err
+	}
+	if after.Next == next && after.Head != record.NextHead(s.cfg.Vault, reads.Head, body.First, body.Count, body.Root) {
+		return errors.New("audit: the chain has committed other records under this key: is its home directory used twice?")
 	}
 	s.fresh.proven(signed)
 	s.step("flush.forget")

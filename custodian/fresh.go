@@ -78,6 +78,9 @@ func (s *Server) heartbeat(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := s.outbox.behind(reads.Next); err != nil {
+			return err
+		}
 		b := statement.Heartbeat{Previous: reads.Beat, SeenHeight: head.Height, ValidUntil: s.statementValidUntil()}
 		rand.Read(b.Nonce[:])
 		signed := time.Now()

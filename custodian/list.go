@@ -1,6 +1,7 @@
 package custodian
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -58,6 +59,7 @@ func (s *Server) listOnce(ctx context.Context, c token.Claims, v verdict) (api.L
 	if !slices.ContainsFunc(keys, func(k []byte) bool { return string(k) == string(rules.UserKey(c.User)) }) {
 		keys = append(keys, rules.UserKey(c.User))
 	}
+	keys = ownKeys(c.User, keys)
 	values, head, err := s.cfg.Chain.Rows(ctx, keys...)
 	if err != nil {
 		return l, err
@@ -76,6 +78,17 @@ func (s *Server) listOnce(ctx context.Context, c token.Claims, v verdict) (api.L
 	}
 	b.finish(v)
 	return l, nil
+}
+
+// ownKeys drops what the node names twice, which would stand in for a key that it
+// left out, and the rows of others.
+func ownKeys(user agentkeys.Wallet, keys [][]byte) [][]byte {
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	return slices.DeleteFunc(keys, func(k []byte) bool {
+		owner, owned := rules.Owner(k)
+		return !owned || owner != user
+	})
 }
 
 // lister collects proven rows into a listing.

@@ -44,7 +44,10 @@ type pending struct {
 
 const entrySize = record.Size + 4
 
-var errClosed = errors.New("outbox: closed")
+var (
+	errClosed  = errors.New("outbox: closed")
+	errDamaged = errors.New("outbox: damaged or an old copy: restore the outbox directory, or register a new custodian")
+)
 
 func outboxDir(home string) string { return filepath.Join(home, "outbox") }
 
@@ -95,10 +98,35 @@ func (o *outbox) load() error {
 		o.next++
 		o.size += entrySize
 	}
+	if anyEntry(b) {
+		return fmt.Errorf("%w: %s, byte %d", errDamaged, path, o.size)
+	}
 	if o.file, err = os.OpenFile(path, os.O_RDWR, 0o600); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
 	return o.cut()
+}
+
+// anyEntry finds a good entry behind a bad one: that is damage, no torn write.
+func anyEntry(b []byte) bool {
+	for ; len(b) >= entrySize; b = b[entrySize:] {
+		if crc32.ChecksumIEEE(b[:record.Size]) == binary.BigEndian.Uint32(b[record.Size:entrySize]) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind says that the chain has committed records which this outbox never wrote:
+// its files were lost or put back from a copy. What would be recorded now could
+// never be committed, so nothing may be read.
+func (o *outbox) behind(next uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if next > o.next {
+		return fmt.Errorf("%w: the chain has %d records, this outbox goes on at %d", errDamaged, next-1, o.next)
+	}
+	return nil
 }
 
 // cut removes a torn tail.

@@ -66,7 +66,7 @@ func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Val
 	}
 	// A revocation that came meanwhile counts.
 	s.step("read.again")
-	if _, err := s.authorise(ctx, c, w); err != nil {
+	if err := s.still(ctx, c, w, v); err != nil {
 		clear(plain)
 		return api.Value{}, err
 	}
@@ -76,6 +76,15 @@ func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Val
 	out.Receipt = record.SignReceipt(s.cfg.State.Instance, s.cfg.Vault, rec).Append(nil)
 	s.counts.reads.Add(1)
 	return out, nil
+}
+
+// still asks again at the newest head, and that the value is still the slot's.
+func (s *Server) still(ctx context.Context, c token.Claims, w want, before verdict) error {
+	now, err := s.authorise(ctx, c, w)
+	if err == nil && (now.slot != before.slot || now.pointer.Version != before.pointer.Version) {
+		return changed.because("Try again", "%s was replaced meanwhile", w.service)
+	}
+	return err
 }
 
 // fetch gets the envelope from the cache or the store and holds it against the

@@ -29,11 +29,9 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 		s.revoked.add(r.User, r.Agent, r.Counter)
 	}
 	old, held := s.deleted(ctx, st.Body)
-	before, _, err := s.User(ctx, user)
-	if err != nil {
-		return api.Accepted{}, s.chainFailed(err)
-	}
 	s.step("statement.relay")
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{in.Wire})
 	if err != nil {
 		s.log.Warn("relay", "error", err.Error())
@@ -42,13 +40,13 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	code, reason := hint(relayed)
 	out := api.Accepted{Code: uint32(code), Name: code.String(), Reason: reason, Height: relayed.Height}
 	if !code.Done() {
-		if revoking {
-			s.revoked.remove(r.User, r.Agent, r.Counter)
-		}
+		// The relay's word; a revocation it speaks against stays obeyed.
 		return out, nil
 	}
-	if err := s.shown(ctx, st.Body, user, before, code); err != nil {
-		return api.Accepted{}, err
+	s.step("statement.await")
+	key, shown := effect(st.Body)
+	if _, _, err := s.cfg.Chain.AwaitRow(ctx, key, shown); err != nil {
+		return api.Accepted{}, unknownOutcome.because("Send the same statement again: a repeat is harmless", "a block has it, but its proof has not come")
 	}
 	if revoking {
 		s.revoked.remove(r.User, r.Agent, r.Counter)
@@ -59,24 +57,37 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	return out, nil
 }
 
-// shown waits until proven rows show what the statement did.
-func (s *Server) shown(ctx context.Context, body statement.Body, user agentkeys.Wallet, before rules.User, code rules.Code) error {
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
-	defer cancel()
-	key, enough := rules.UserKey(user), func(v []byte) bool {
-		u, ok, err := row(v, rules.ParseUser)
-		return err == nil && ok && (code == rules.AlreadyApplied || u.Rev > before.Rev)
+// effect names the row that shows what a user's statement did, and how. Only such a
+// row counts: the old object of a Delete is given up on its strength.
+func effect(body statement.Body) (key []byte, shown func([]byte) bool) {
+	switch b := body.(type) {
+	case statement.Enrol:
+		return rules.UserKey(b.User), func(v []byte) bool { return v != nil }
+	case statement.AdmitAgent:
+		return rules.AgentKey(b.User, b.Agent), has(rules.ParseAgent, func(a rules.Agent) bool {
+			c := max(b.Counter, 1)
+			return a.Counter > c || a.Counter == c && a.Expires >= b.Expires
+		})
+	case statement.RevokeAgent:
+		return rules.AgentKey(b.User, b.Agent), has(rules.ParseAgent, func(a rules.Agent) bool { return a.Counter > b.Counter })
+	case statement.Grant:
+		slot := agentkeys.Slot{User: b.User, Agent: b.Agent, Service: b.Service}
+		return rules.GrantKey(slot), has(rules.ParseGrant, func(g rules.Grant) bool { return g.Version > b.Previous })
+	case statement.Delete:
+		slot := agentkeys.Slot{User: b.User, Agent: b.Agent, Service: b.Service}
+		replaced := has(rules.ParsePointer, func(p rules.Pointer) bool { return p.Version > b.Version })
+		return rules.PointerKey(slot), func(v []byte) bool { return v == nil || replaced(v) }
+	case statement.AskRotation:
+		return rules.UserKey(b.User), has(rules.ParseUser, func(u rules.User) bool { return u.Due >= b.Due || u.Active.Epoch >= b.Due })
 	}
-	if r, ok := body.(statement.RevokeAgent); ok {
-		key, enough = rules.AgentKey(r.User, r.Agent), func(v []byte) bool {
-			a, ok, err := row(v, rules.ParseAgent)
-			return err == nil && ok && a.Counter > r.Counter
-		}
+	return nil, func([]byte) bool { return false }
+}
+
+func has[T any](parse func([]byte) (T, error), enough func(T) bool) func([]byte) bool {
+	return func(v []byte) bool {
+		r, ok, err := row(v, parse)
+		return err == nil && ok && enough(r)
 	}
-	if _, _, err := s.cfg.Chain.AwaitRow(ctx, key, enough); err != nil {
-		return unknownOutcome.because("Send the same statement again: a repeat is harmless", "a block has it, but its proof has not come")
-	}
-	return nil
 }
 
 // deleted gives the object that a Delete leaves behind.

@@ -17,7 +17,6 @@ import (
 type trail struct {
 	mu     sync.Mutex
 	loaded bool
-	early  []record.Record // committed before it was loaded
 	users  map[agentkeys.Wallet]*userTrail
 }
 

@@ -87,8 +87,9 @@ func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w 
 	if err != nil {
 		return out, false, err
 	}
-	if v.held && v.pointer.Blob == blob && v.pointer.Version == in.Previous+1 {
-		return written(v.pointer, v.head.StateHeight), false, nil // a retry of what is done
+	if len(in.BlobID) != 0 && v.held && v.pointer.Blob == blob {
+		out, err = s.landed(ctx, v.slot, v.user, v.pointer, v.head.StateHeight, in.Credential)
+		return out, false, err
 	}
 	if v.held != (in.Previous != 0) || v.held && v.pointer.Version != in.Previous {
 		return out, false, conflict.because("See the version: agentkeys list; to put a new value in its place: agentkeys replace "+string(w.service),
@@ -112,7 +113,25 @@ func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w 
 		return out, false, err
 	}
 	s.step("write.register")
-	return s.acknowledge(ctx, v, body)
+	return s.acknowledge(ctx, v, body, in.Credential)
+}
+
+// landed answers for a pointer that an earlier try, or this one, seems to have
+// written: it is that write if it holds the same credential.
+func (s *Server) landed(ctx context.Context, slot agentkeys.Slot, u rules.User, p rules.Pointer, height uint64, cred []byte) (api.Written, error) {
+	b, err := s.cfg.Store.Get(ctx, slot.User, blobstore.Key(slot.User, p.Epoch, slot.Service, p.Blob), int64(envelope.MaxEnvelope))
+	if err != nil || envelope.HashOf(b) != p.Hash {
+		return api.Written{}, storeUnavailable.because("Try again", "the object store does not give the stored value back")
+	}
+	plain, err := s.open(verdict{slot: slot, user: u, pointer: p}, b)
+	if err != nil {
+		return api.Written{}, err
+	}
+	defer clear(plain)
+	if !bytes.Equal(plain, cred) {
+		return api.Written{}, conflict.because("See what is there now: agentkeys list", "version %d of this slot is not what this write stores", p.Version)
+	}
+	return written(p, height), nil
 }
 
 // sealAndPut seals for the place and stores the object. One that is there from an
@@ -160,10 +179,8 @@ func (s *Server) register(c token.Claims, in api.Write, w want, v verdict, at en
 	b := statement.RegisterBlob{User: at.User, Agent: at.Agent, Service: at.Service, Epoch: at.Epoch, Blob: at.Blob, Hash: hash,
 		PreviousVersion: at.Version - 1, Idle: statement.IdleRule(in.Idle), ValidUntil: s.statementValidUntil()}
 	if v.held {
-		b.PreviousHash = v.pointer.Hash
-	}
-	if w.presence != nil {
-		b.Presence = sha256.Sum256(w.presence.Signature)
+		// Only an overwrite has had its presence checked.
+		b.PreviousHash, b.Presence = v.pointer.Hash, sha256.Sum256(w.presence.Signature)
 	}
 	tag, err := s.tagKey(c.User)
 	if err != nil {
@@ -174,60 +191,91 @@ func (s *Server) register(c token.Claims, in api.Write, w want, v verdict, at en
 	return b, err
 }
 
+// refusedWait is how long rows may take to show why the relay spoke of a refusal.
+const refusedWait = 3 * time.Second
+
 // acknowledge has the pointer in a verified block before the client hears of it.
-func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.RegisterBlob) (out api.Written, again bool, err error) {
+// What the relay says only shortens the wait: rows alone decide, also whether the
+// new object may ever be deleted.
+func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.RegisterBlob, cred []byte) (out api.Written, again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, registerWithin)
 	defer cancel()
-	unknown := unknownOutcome.because(fmt.Sprintf("Repeat the write with blob id %s", b.Blob), "no block has answered; the write may still come")
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{s.sign(b)})
 	if err != nil {
-		s.log.Warn("relay", "error", err.Error())
-		return out, false, unknown
-	}
-	code, reason := hint(relayed)
-	key := blobstore.Key(b.User, b.Epoch, b.Service, b.Blob)
-	switch {
-	case code == rules.WrongEpoch:
-		s.discarded(b.User, key)
-		return out, true, s.newer(ctx, v)
-	case code == rules.Stale:
-		s.discarded(b.User, key)
-		return out, false, changed.because("See what is there now: agentkeys list", "somebody else wrote this slot first")
-	case !code.Done():
-		s.log.Error("register", "code", code.String(), "reason", reason)
-		return out, false, chainUnavailable.because("Try again", "the chain refused the write: %s", code)
+		return out, false, s.unknown(b, err, "")
 	}
 	s.step("write.await")
-	value, head, err := s.cfg.Chain.AwaitRow(ctx, rules.PointerKey(v.slot), func(b2 []byte) bool {
-		p, ok, err := row(b2, rules.ParsePointer)
-		return err == nil && ok && p.Version > b.PreviousVersion
-	})
-	if err != nil {
-		return out, false, unknown
+	code, reason := hint(relayed)
+	if !code.Done() {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, refusedWait)
+		defer stop()
 	}
-	p, _, err := row(value, rules.ParsePointer)
-	if err != nil {
-		return out, false, err
+	for rev := v.user.Rev; ; {
+		out, again, settled, err := s.settle(ctx, v, b, cred, &rev)
+		if err != nil || settled {
+			return out, again, err
+		}
+		_, _, err = s.cfg.Chain.AwaitRow(ctx, rules.UserKey(b.User), func(value []byte) bool {
+			u, ok, err := row(value, rules.ParseUser)
+			return err == nil && ok && u.Rev > rev
+		})
+		if err != nil {
+			return out, false, s.unknown(b, err, reason)
+		}
 	}
+}
+
+// settle looks at the rows once. rev becomes the revision that was seen; again says
+// that the epoch has passed and the registration can never apply.
+func (s *Server) settle(ctx context.Context, v verdict, b statement.RegisterBlob, cred []byte, rev *uint64) (out api.Written, again, settled bool, err error) {
+	values, head, err := s.cfg.Chain.Rows(ctx, rules.UserKey(b.User), rules.PointerKey(v.slot))
+	if err != nil {
+		return out, false, false, s.unknown(b, err, "")
+	}
+	u, _, err := row(values[0], rules.ParseUser)
+	if err != nil {
+		return out, false, false, s.chainFailed(err)
+	}
+	p, held, err := row(values[1], rules.ParsePointer)
+	if err != nil {
+		return out, false, false, s.chainFailed(err)
+	}
+	*rev = max(*rev, u.Rev)
+	if held && p.Blob == b.Blob && p.Hash == b.Hash {
+		s.stored(v, b)
+		return written(p, head.StateHeight), false, true, nil
+	}
+	if held && p.Version == b.PreviousVersion+1 {
+		// Another's write, or this one, moved to the next epoch already.
+		out, err = s.landed(ctx, v.slot, u, p, head.StateHeight, cred)
+		return out, false, true, err
+	}
+	orphan := blobstore.Key(b.User, b.Epoch, b.Service, b.Blob)
+	switch {
+	case held && p.Version > b.PreviousVersion || !held && u.Floor > b.PreviousVersion:
+		s.discarded(b.User, orphan)
+		return out, false, true, changed.because("See what is there now: agentkeys list", "somebody else wrote this slot first")
+	case u.Active.Epoch != b.Epoch:
+		s.discarded(b.User, orphan)
+		return out, true, true, nil
+	}
+	return out, false, false, nil
+}
+
+// stored counts a write and gives up the object that it replaced.
+func (s *Server) stored(v verdict, b statement.RegisterBlob) {
+	s.counts.writes.Add(1)
 	if v.held {
 		s.discarded(b.User, blobstore.Key(b.User, v.pointer.Epoch, b.Service, v.pointer.Blob))
 	}
-	s.counts.writes.Add(1)
-	out = written(p, head.StateHeight)
-	out.Version, out.BlobID = b.PreviousVersion+1, b.Blob[:]
-	return out, false, nil
 }
 
-// newer waits until the verified row shows another active epoch than the write saw.
-func (s *Server) newer(ctx context.Context, v verdict) error {
-	_, _, err := s.cfg.Chain.AwaitRow(ctx, rules.UserKey(v.slot.User), func(b []byte) bool {
-		u, ok, err := row(b, rules.ParseUser)
-		return err == nil && ok && u.Active.Epoch > v.user.Active.Epoch
-	})
-	if err != nil {
-		return s.chainFailed(err)
-	}
-	return nil
+func (s *Server) unknown(b statement.RegisterBlob, cause error, reason string) error {
+	s.log.Warn("write: outcome unknown", "blob", b.Blob.String(), "error", cause.Error(), "relay", reason)
+	e := unknownOutcome.because(fmt.Sprintf("Repeat the write with blob id %s", b.Blob), "no block has answered; the write may still come")
+	e.BlobID = b.Blob[:]
+	return e
 }
 
 func written(p rules.Pointer, height uint64) api.Written {
