@@ -62,6 +62,7 @@ func TestRefusalsOfActs(t *testing.T) {
 			s.Expiry = f.Block.Time
 			return s
 		}},
+		{"register the zero key", rules.Refused, func(f *fixture) statement.Body { return softCustodian(f, 0) }},
 		{"register twice", rules.AlreadyApplied, func(f *fixture) statement.Body { return twice(softCustodian(f, 7))(f) }},
 		{"register a revoked key", rules.Refused, func(f *fixture) statement.Body {
 			f.wantAct(rules.OK, statement.RevokeEnclave{Role: statement.EnclaveCustodian, Key: agentkeys.ProcessKey{7}})
@@ -248,4 +249,19 @@ func TestAuthorityRenewsEvidence(t *testing.T) {
 	act.Evidence[0]++
 	f.wantAct(rules.OK, act)
 	f.wantAct(rules.AlreadyApplied, act)
+}
+
+func TestRenewalKeepsChannelKeysAndActivation(t *testing.T) {
+	f := newFixture(t)
+	vouch := statement.Vouch{Rotator: agentkeys.ProcessKey{9}, Noise: [32]byte{1}, MLKEMHash: agentkeys.Hash{2},
+		Platform: statement.PlatformSoftware, ValidUntil: f.soon()}
+	f.ok(f.SignProcess(vouch))
+	before := f.Enclave(statement.EnclaveRotator, vouch.Rotator)
+	f.next(1)
+	f.wantAct(rules.OK, statement.RegisterEnclave{Role: statement.EnclaveRotator, Key: vouch.Rotator, Platform: statement.PlatformSoftware, Evidence: agentkeys.Hash{3}})
+	before.Evidence = agentkeys.Hash{3}
+	if got := f.Enclave(statement.EnclaveRotator, vouch.Rotator); got != before {
+		t.Fatalf("%+v, want %+v", got, before)
+	}
+	f.want(rules.Refused, f.SignProcess(vouch)) // a vouch never renews
 }

@@ -130,10 +130,12 @@ func (t *tx) vouch(s statement.Vouch) error {
 }
 
 // register refuses measurements that are not allowed, and keys that exist: a key
-// once revoked stays so.
-// Only the authority may renew the evidence of a key: a custodian of a newer build
-// keeps its instance key. The system log holds both.
+// once revoked stays so. Only the authority may renew the evidence of a key: a
+// custodian of a newer build keeps its instance key. The system log holds both.
 func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e Enclave, renew bool) error {
+	if key == (agentkeys.ProcessKey{}) {
+		return refuse(Refused, "key: zero is nobody's")
+	}
 	m, ok, err := get(t.kv, MeasurementKey(role, e.Platform, e.Measurement), ParseMeasurement)
 	switch {
 	case err != nil:
@@ -152,6 +154,9 @@ func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e En
 	}
 	if ok {
 		e.Activation = old.Activation
+		if renew { // an act names no channel keys, so it cannot take a rotator's away
+			e.Noise, e.MLKEMHash = old.Noise, old.MLKEMHash
+		}
 		if e == old {
 			return refuse(AlreadyApplied, "process is registered")
 		}
