@@ -169,9 +169,9 @@ func SignReceipt(key ed25519.PrivateKey, vault agentkeys.VaultID, c Record) (r R
 	return r
 }
 
-// Verify checks the custodian's signature.
+// Verify checks the custodian's signature; the zero key signs nothing.
 func (r ReadReceipt) Verify(vault agentkeys.VaultID) bool {
-	return ed25519.Verify(r.Custodian[:], r.Record.Append(agentkeys.DomainTag("read-receipt", vault)), r.Signature[:])
+	return r.Custodian != agentkeys.ProcessKey{} && ed25519.Verify(r.Custodian[:], r.Record.Append(agentkeys.DomainTag("read-receipt", vault)), r.Signature[:])
 }
 
 // Append adds custodian 32, record, signature 64.
