@@ -85,14 +85,21 @@ func (k Kit) Found(v *Vault, anchors ...statement.AnchorID) error {
 			k.SignProcess(statement.CommitTree{Anchor: id, Term: 1, IndexHash: sha256.Sum256(id[:]), ValidUntil: valid}))
 	}
 	for _, act := range acts {
-		if r, err := v.Act(act); err != nil || r.Code != rules.OK {
-			return fmt.Errorf("rulestest: %T: %v %v %w", act, r.Code, r.Reason, err)
+		if err := refused(v.Act(act)); err != nil {
+			return fmt.Errorf("rulestest: %T: %w", act, err)
 		}
 	}
 	for _, wire := range wires {
-		if r, err := v.Apply(wire); err != nil || r.Code != rules.OK {
-			return fmt.Errorf("rulestest: kind %d: %v %v %w", wire[0], r.Code, r.Reason, err)
+		if err := refused(v.Apply(wire)); err != nil {
+			return fmt.Errorf("rulestest: kind %d: %w", wire[0], err)
 		}
 	}
 	return v.NextBlock(1)
+}
+
+func refused(r rules.Result, err error) error {
+	if err == nil && r.Code != rules.OK {
+		err = fmt.Errorf("%v: %s", r.Code, r.Reason)
+	}
+	return err
 }
