@@ -21,7 +21,7 @@ func (a *App) setHandlers() error {
 	if err != nil {
 		return err
 	}
-	a.SetAnteHandler(screened(standard))
+	a.SetAnteHandler(a.screened(standard))
 	a.SetInitChainer(a.initChain)
 	a.SetEndBlocker(a.Modules.EndBlock)
 	return nil

@@ -13,7 +13,7 @@ import (
 // message but those of the vault, a transfer to a relayer, and fee grants to it;
 // and a second vault message in one transaction, which would pass the limit of
 // statements.
-func screened(next sdk.AnteHandler) sdk.AnteHandler {
+func (a *App) screened(next sdk.AnteHandler) sdk.AnteHandler {
 	return func(ctx sdk.Context, tx sdk.Tx, simulate bool) (sdk.Context, error) {
 		ofVault := 0
 		for _, m := range tx.GetMsgs() {
@@ -28,6 +28,17 @@ func screened(next sdk.AnteHandler) sdk.AnteHandler {
 		if ofVault > 1 {
 			return ctx, sdkerrors.ErrInvalidRequest.Wrap("transaction: put all statements into one message")
 		}
-		return next(ctx, tx, simulate)
+		return next(a.afterRestart(ctx), tx, simulate)
 	}
+}
+
+// afterRestart gives a check its height. Between a restart and the next block the
+// SDK checks transactions at height 0, as if this were genesis, where gas has no
+// limit; the mempool refuses a transaction without one, and on a chain that makes
+// no empty blocks the next block would never come.
+func (a *App) afterRestart(ctx sdk.Context) sdk.Context {
+	if ctx.IsCheckTx() && ctx.BlockHeight() == 0 {
+		return ctx.WithBlockHeight(a.LastBlockHeight())
+	}
+	return ctx
 }

@@ -70,6 +70,12 @@ func (c Config) comet(rpc string) *cometconfig.Config {
 		out.P2P.ListenAddress = "tcp://" + c.P2P
 		return out
 	}
+	// A kill between signing a proposal and logging it costs a lone validator one
+	// round, which lasts as long as these: nobody else's message can be late.
+	out.Consensus.TimeoutPropose = 300 * time.Millisecond
+	out.Consensus.TimeoutProposeDelta = 300 * time.Millisecond
+	out.Consensus.TimeoutPrevote = 50 * time.Millisecond
+	out.Consensus.TimeoutPrecommit = 50 * time.Millisecond
 	// CometBFT always listens for peers. Without --p2p that is a port of the
 	// loopback interface that takes nobody in.
 	out.P2P.ListenAddress = "tcp://127.0.0.1:0"
