@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func (d *demo) verify(context.Context) error { return nil }
