@@ -133,7 +133,7 @@ func (d *demo) check(ok bool, label, text, note string) {
 	}
 	line := fmt.Sprintf("%-9s%s", label, text)
 	if note != "" {
-		line = fmt.Sprintf("%-74s%s", line, note)
+		line = fmt.Sprintf("%-72s  %s", line, note)
 	}
 	fmt.Fprintln(d.out, line+mark)
 }

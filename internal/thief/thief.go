@@ -7,7 +7,7 @@ package thief
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -222,6 +222,7 @@ func (l Loot) shares(ctx context.Context) (map[erasure.ShareID]erasure.Share, er
 	}
 	out := map[erasure.ShareID]erasure.Share{}
 	opened := 0
+	var last error
 	for _, s := range l.Statements {
 		c, ok := s.Body.(statement.CommitTree)
 		if !ok || erasure.AnchorID(c.Anchor) != l.Anchor {
@@ -231,6 +232,7 @@ func (l Loot) shares(ctx context.Context) (map[erasure.ShareID]erasure.Share, er
 		tree, err := erasure.Open(ctx, erasure.Config{Vault: l.Vault, ID: l.Anchor, Objects: memory(l.Objects), Anchor: readOnly{anchor},
 			Chain: kept{row}, Version: 1, Shielding: l.shielding, Live: func(context.Context, func(erasure.ShareID) error) error { return nil }})
 		if err != nil {
+			last = err
 			continue // its root is gone
 		}
 		opened++
@@ -241,7 +243,7 @@ func (l Loot) shares(ctx context.Context) (map[erasure.ShareID]erasure.Share, er
 		}
 	}
 	if opened == 0 {
-		return nil, errors.New("thief: not even the live tree opens; the test shows nothing")
+		return nil, fmt.Errorf("thief: not even one tree opens, so this shows nothing: %w", last)
 	}
 	return out, nil
 }
