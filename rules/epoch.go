@@ -29,7 +29,7 @@ func (t *tx) openEpoch(s statement.OpenEpoch) error {
 		return refuse(WrongEpoch, "the active epoch is %d; open the next", u.Active.Epoch)
 	case u.Draining.Epoch != 0:
 		return refuse(NotDrained, "epoch %d is draining; destroy it first", u.Draining.Epoch)
-	case u.Active.DEKID == m.DEKID || wrapVersion(m.Wrapped) == 0:
+	case m.DEKID == agentkeys.DEKID{} || m.DEKID == u.Active.DEKID || wrapVersion(m.Wrapped) == 0:
 		return refuse(Refused, "data key: not new, or without a wrap version")
 	}
 	if u.Active.Epoch != 0 {

@@ -189,6 +189,7 @@ func TestRefusalsOfRotation(t *testing.T) {
 		{"open what is open", rules.AlreadyApplied, func(f *fixture) []byte { return f.open(1) }},
 		{"open what is open, with another key", rules.Stale, openWith(func(m *receipt.Made) { m.Epoch = 1 })},
 		{"open with the old key", rules.Refused, openWith(func(m *receipt.Made) { m.DEKID = dekID(m.User, 1) })},
+		{"open with an id of zeros", rules.Refused, openWith(func(m *receipt.Made) { m.DEKID = agentkeys.DEKID{} })},
 		{"open without a wrap version", rules.Refused, openWith(func(m *receipt.Made) { m.Wrapped = wrapped(0, 1) })},
 		{"open while one drains", rules.NotDrained, func(f *fixture) []byte {
 			f.ok(f.open(2))
