@@ -7,7 +7,7 @@ import (
 	"example.org/agentkeys/statement"
 )
 
-// EpochRow is one of the two epoch places of a user. 118 bytes; epoch 0 = empty.
+// EpochRow is one of the two epoch places of a user. 114 bytes; epoch 0 = empty.
 type EpochRow struct {
 	Epoch     agentkeys.Epoch
 	Opened    uint64 // block time, seconds
