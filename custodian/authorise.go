@@ -142,10 +142,10 @@ func (v *verdict) parse(keys, values [][]byte, first rules.Grant) (g rules.Grant
 func (s *Server) allowSession(c token.Claims, v verdict) error {
 	owner := c.Agent == c.User
 	switch {
-	case c.Check(max(blockTime(v.head), uint64(time.Now().Unix()))) != nil:
-		return sessionExpired.because(loginAgain, "this session ended")
 	case v.agent.Counter == 0:
 		return agentNotAdmitted.because("Ask the owner to run: agentkeys agent add", "%s is not admitted", who(c))
+	case c.Check(max(blockTime(v.head), uint64(time.Now().Unix()))) != nil:
+		return sessionExpired.because(loginAgain, "this session ended")
 	case v.agent.Counter != c.Counter || s.revoked.covers(c.User, c.Agent, c.Counter):
 		next := "Do not retry. The owner can admit it again: agentkeys agent add"
 		if owner {

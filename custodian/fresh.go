@@ -37,6 +37,7 @@ func (f *freshness) within(age time.Duration) bool {
 const (
 	beatTimeout = 10 * time.Second
 	beatTries   = 3
+	beatWait    = beatTimeout / (beatTries + 1) // for one beat's proof: a lost one is sent again
 )
 
 // freshHead returns once the verified head is younger than max_head_age. On an idle
@@ -91,10 +92,15 @@ func (s *Server) heartbeat(ctx context.Context) error {
 		if c, reason := hint(relayed); !c.Done() && c != rules.Stale {
 			return fmt.Errorf("heartbeat: %s: %s", c, reason)
 		}
-		value, _, err := s.cfg.Chain.AwaitRow(ctx, rules.ReadsKey(s.Key()), func(v []byte) bool {
+		once, cancel := context.WithTimeout(ctx, beatWait)
+		value, _, err := s.cfg.Chain.AwaitRow(once, rules.ReadsKey(s.Key()), func(v []byte) bool {
 			r, ok, err := row(v, rules.ParseReads)
 			return err == nil && ok && r.Beat > b.Previous
 		})
+		cancel()
+		if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -103,7 +109,7 @@ func (s *Server) heartbeat(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.New("heartbeat: overtaken by other beats")
+	return errors.New("heartbeat: no block shows it")
 }
 
 // sign makes the wire form of a statement of this process.
