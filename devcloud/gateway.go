@@ -52,7 +52,9 @@ func (d *durable) makeBucket(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	err = d.CreateBucket(context.WithValue(ctx, "bucket-owner", auth.Account{Access: "devcloud"}), &s3.CreateBucketInput{ //nolint:staticcheck // the key is versitygw's
+	//lint:ignore SA1029 the key is the gateway library's
+	owned := context.WithValue(ctx, "bucket-owner", auth.Account{Access: "devcloud"})
+	err = d.CreateBucket(owned, &s3.CreateBucketInput{
 		Bucket: &c.Bucket, CreateBucketConfiguration: &types.CreateBucketConfiguration{},
 	}, acl)
 	if errors.Is(err, s3err.GetBucketErr(s3err.ErrBucketAlreadyOwnedByYou, c.Bucket)) {

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"strings"
 
-	"golang.org/x/crypto/ripemd160" //nolint:staticcheck // the chain's address format
+	//lint:ignore SA1019 the chain's addresses are RIPEMD-160 of SHA-256
+	"golang.org/x/crypto/ripemd160"
 )
 
 // addressPrefix begins every account address of the chain.

@@ -202,14 +202,14 @@ func TestRotateUserMakesDrainingEager(t *testing.T) {
 
 func TestOidcKeysComeAndGo(t *testing.T) {
 	f := newFixture(t)
-	key := string(rules.OidcKey(agentkeys.Hash{7}))
+	key := rules.OidcKey(agentkeys.Hash{7})
 	f.wantAct(rules.OK, statement.SetOidcKey{KeyHash: agentkeys.Hash{7}, Active: true})
-	if v := f.KV[key]; len(v) != 1 || v[0] != 1 {
+	if v := f.KV[string(key)]; len(v) != 1 || v[0] != 1 {
 		t.Fatalf("%x", v)
 	}
 	f.check()
 	f.wantAct(rules.OK, statement.SetOidcKey{KeyHash: agentkeys.Hash{7}})
-	if _, ok := f.KV[key]; ok {
+	if _, ok := f.KV[string(key)]; ok {
 		t.Fatal("still there")
 	}
 }

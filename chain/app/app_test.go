@@ -14,14 +14,13 @@ import (
 	"example.org/agentkeys/chain/app"
 	"example.org/agentkeys/chain/chaintest"
 	"example.org/agentkeys/chain/x/vault"
-	"example.org/agentkeys/eip712"
 	"example.org/agentkeys/rules/rulestest"
 	"example.org/agentkeys/statement"
 )
 
 func enrol(t *testing.T, c *chaintest.Chain) []byte {
 	t.Helper()
-	var key eip712.Key = rulestest.Wallet("alice")
+	key := rulestest.Wallet("alice")
 	wire, err := key.SignStatement(c.Vault, statement.Enrol{User: key.Wallet()})
 	if err != nil {
 		t.Fatal(err)

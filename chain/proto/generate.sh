@@ -23,4 +23,6 @@ protoc -I proto \
 	--grpc-gateway_out=logtostderr=true,allow_colon_final_segments=true:"$work" \
 	proto/agentkeys/vault/v1/*.proto
 cp "$work"/example.org/agentkeys/chain/x/vault/*.go x/vault/
+# The generator still writes calls that its own libraries call deprecated.
+sed -i.bak "s|^package vault$|package vault\n\n//lint:file-ignore SA1019 generated|" x/vault/*.pb.gw.go && rm -f x/vault/*.bak
 gofmt -w x/vault/*.pb.go x/vault/*.pb.gw.go

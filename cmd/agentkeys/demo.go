@@ -36,7 +36,6 @@ type demo struct {
 
 	held, failed int
 	values       map[string]string // what was stored, by service
-	anchorCopy   string            // of the time before any erasure
 	ack          time.Time
 }
 

@@ -8,6 +8,8 @@ It translates gRPC into RESTful JSON APIs.
 */
 package vault
 
+//lint:file-ignore SA1019 generated
+
 import (
 	"context"
 	"io"
