@@ -253,6 +253,22 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// Wrong bytes are not remembered: once the store is right again, so is the read.
+func TestTamperedBlobIsNotCached(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut("github", "one", 0)
+	w.grant("github", statement.ModeReveal, w.in(600))
+	object := w.store.objects[w.objectKey("github")]
+	w.forget()
+	object[60] ^= 1
+	_, err := w.get("github")
+	wantCode(t, err, tampered)
+	object[60] ^= 1
+	if v, err := w.get("github"); err != nil || v != "one" {
+		t.Fatalf("read %q, %v", v, err)
+	}
+}
+
 // The hash alone does not say whose envelope it is: a pointer that a broken chain
 // let name another slot's envelope must not open it.
 func TestEnvelopeOfAnotherPlaceDoesNotOpen(t *testing.T) {

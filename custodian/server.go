@@ -71,6 +71,7 @@ type Server struct {
 	outbox  *outbox
 	fresh   freshness
 	beat    singleflight.Group
+	parsed  parsed
 	nonces  *nonces
 	revoked *revocations
 	cache   *envelopes
