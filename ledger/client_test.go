@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -471,6 +472,73 @@ func TestStateFile(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(cfg.StateFile + ".*"); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestStateFileHoldsSignedHeadersOnly(t *testing.T) {
+	chain := newFakeChain(t, 2)
+	c, err := newClient(Config{RPC: "http://127.0.0.1:1", ChainID: chain.id, Trust: chain.trust(), TrustingPeriod: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, edit := range map[string]func(k *keptBlock){
+		"unchanged":   func(*keptBlock) {},
+		"signature":   func(k *keptBlock) { k.Commit.Signatures[0].Signature[0] ^= 1 },
+		"header":      func(k *keptBlock) { k.Header.AppHash[0] ^= 1 },
+		"other set":   func(k *keptBlock) { k.Validators = k.Validators[:1] },
+		"no set":      func(k *keptBlock) { k.Validators = nil },
+		"other chain": func(k *keptBlock) { k.Header.ChainID = "other" },
+	} {
+		k := clone(t, keep(chain.at(2)))
+		edit(&k)
+		block, err := json.Marshal(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(keptState{Block: block})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.parseState(raw); (err == nil) != (name == "unchanged") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOversizedSetIsNotRead(t *testing.T) {
+	chain := newFakeChain(t, 2)
+	n := serveFake(t, chain)
+	n.members = MaxValidators
+	node, err := NewNode(n.server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Validators(t.Context(), 1); err == nil || n.count("validators") != 1 {
+		t.Errorf("%d pages read, %v", n.count("validators"), err)
+	}
+}
+
+func TestFollowPollsWithoutWebsocket(t *testing.T) {
+	chain := newFakeChain(t, 1)
+	n := serveFake(t, chain)
+	n.noWS.Store(true)
+	node, err := NewNode(n.server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var heights []uint64
+	err = node.Follow(ctx, func(h uint64) {
+		heights = append(heights, h)
+		if len(heights) == 1 {
+			chain.block(nil)
+		} else if h == 4 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || len(heights) < 2 {
+		t.Errorf("heights %v, %v", heights, err)
 	}
 }
 

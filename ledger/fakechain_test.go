@@ -139,12 +139,19 @@ func (f *fakeChain) sign(h Header, set *Validators) *LightBlock {
 	hash := h.Hash()
 	parts := sha256.Sum256(hash[:])
 	c := Commit{Height: h.Height, BlockID: BlockID{hash[:], PartsHeader{1, parts[:]}}}
-	for _, m := range set.members {
-		s := CommitSig{Flag: flagCommit, Address: m.Address, Time: h.Time}
-		s.Signature = ed25519.Sign(f.keyOf(m), s.signBytes(c.signPrefix(), c.BlockID, h.ChainID))
+	return f.vote(&LightBlock{h, c, set})
+}
+
+// vote signs what stands in the commit.
+func (f *fakeChain) vote(b *LightBlock) *LightBlock {
+	c := &b.Commit
+	c.Signatures = nil
+	for _, m := range b.Validators.members {
+		s := CommitSig{Flag: flagCommit, Address: m.Address, Time: b.Header.Time}
+		s.Signature = ed25519.Sign(f.keyOf(m), s.signBytes(c.signPrefix(), c.BlockID, f.id))
 		c.Signatures = append(c.Signatures, s)
 	}
-	return &LightBlock{h, c, set}
+	return b
 }
 
 func (f *fakeChain) keyOf(m Validator) ed25519.PrivateKey {

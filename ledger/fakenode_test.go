@@ -25,6 +25,7 @@ type fakeNode struct {
 	calls   sync.Map // method -> *atomic.Int64
 	commit  func(*SignedHeader)
 	answer  func(*Answer)
+	members int           // added to the number of validators
 	waiting chan struct{} // when set, queries wait for it to close
 }
 
@@ -96,6 +97,7 @@ func (n *fakeNode) result(method string, params map[string]any) (any, error) {
 		for _, m := range b.Validators.members {
 			r.Validators = append(r.Validators, rpcValidator{m, "0"})
 		}
+		r.Total += n.members
 		return r, nil
 	case "abci_query":
 		if n.waiting != nil {

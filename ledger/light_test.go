@@ -86,6 +86,84 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// TestSignedNonsenseIsRefused has all validators sign what honest ones never do.
+func TestSignedNonsenseIsRefused(t *testing.T) {
+	f := newFakeChain(t, 3)
+	trusted, good := f.at(1), f.at(3)
+	rules, now := Rules{f.id, time.Hour, 10 * time.Second}, time.Now()
+	header := func(edit func(h *Header)) *LightBlock {
+		h := good.Header
+		edit(&h)
+		return f.sign(h, good.Validators)
+	}
+	tests := map[string]*LightBlock{
+		"chain id":         header(func(h *Header) { h.ChainID = "other" }),
+		"validators hash":  header(func(h *Header) { h.ValidatorsHash = h.ConsensusHash }),
+		"block protocol":   header(func(h *Header) { h.Version.Block = 12 }),
+		"short app hash":   header(func(h *Header) { h.AppHash = h.AppHash[:20] }),
+		"no parent":        header(func(h *Header) { h.LastBlockID = BlockID{} }),
+		"proposer":         header(func(h *Header) { h.ProposerAddress = nil }),
+		"time before 1970": header(func(h *Header) { h.Time = time.Unix(-1, 0).UTC() }),
+		"height too large": header(func(h *Header) { h.Height = 1 << 63 }),
+	}
+	other := clonedBlock(t, good)
+	other.Commit.Height++
+	tests["commit of another height"] = f.vote(other)
+	parts := clonedBlock(t, good)
+	parts.Commit.BlockID.Parts = PartsHeader{}
+	tests["no parts"] = f.vote(parts)
+	round := clonedBlock(t, good)
+	round.Commit.Round = -1
+	tests["negative round"] = f.vote(round)
+	two := clonedBlock(t, good)
+	two.Commit.Signatures[1] = CommitSig{Flag: flagAbsent}
+	tests["exactly two thirds"] = two
+	for name, b := range tests {
+		if rules.Verify(trusted, b, now) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := rules.Verify(trusted, f.vote(clonedBlock(t, good)), now); err != nil {
+		t.Errorf("the same way of signing without nonsense: %v", err)
+	}
+}
+
+// TestBorrowedAddresses: a set of strangers where most of the power signs under its own
+// address and some members under those of trusted validators, to look like them.
+func TestBorrowedAddresses(t *testing.T) {
+	f := newFakeChain(t, 3)
+	trusted, good := f.at(1), f.at(3)
+	f.rotate(20, 4)
+	members := f.next.Members()
+	members[3].Power = 1000
+	strangers, err := NewValidators(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, hash := good.Header, strangers.Hash()
+	h.ValidatorsHash = hash[:]
+	b := f.sign(h, strangers)
+	rules := Rules{f.id, time.Hour, 10 * time.Second}
+	if err := rules.Check(b); err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range trusted.Validators.members {
+		b.Commit.Signatures[i].Address = m.Address
+	}
+	if err := rules.Verify(trusted, b, time.Now()); err == nil || errors.Is(err, errTrust) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOneVoteCountsOnce(t *testing.T) {
+	b := newFakeChain(t, 3).at(3)
+	c := b.Commit
+	c.Signatures = []CommitSig{c.Signatures[0], c.Signatures[0], c.Signatures[0]}
+	if got := c.power(b.Validators); got != 10 {
+		t.Errorf("one validator of power 10 voting three times counts %d", got)
+	}
+}
+
 func clonedBlock(t testing.TB, b *LightBlock) *LightBlock {
 	return &LightBlock{clone(t, b.Header), clone(t, b.Commit), b.Validators}
 }

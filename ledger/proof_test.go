@@ -27,20 +27,29 @@ func TestRecordedPresence(t *testing.T) {
 	if err := VerifyRow(app, "vault", a.Key, a.Value, *a.Proof); err != nil {
 		t.Fatal(err)
 	}
+	edited := func(op int, edit func(o *ProofOp)) Proof {
+		ops := append([]ProofOp(nil), a.Proof.Ops...)
+		edit(&ops[op])
+		return Proof{ops}
+	}
 	changed := bytes.Clone(a.Value)
 	changed[3] ^= 1
 	for name, err := range map[string]error{
-		"value":     VerifyRow(app, "vault", a.Key, changed, *a.Proof),
-		"no value":  VerifyRow(app, "vault", a.Key, nil, *a.Proof),
-		"key":       VerifyRow(app, "vault", rowKey(8), a.Value, *a.Proof),
-		"store":     VerifyRow(app, "bank", a.Key, a.Value, *a.Proof),
-		"app hash":  VerifyRow(recordedBlock(t, "one", "2").Header.AppHash, "vault", a.Key, a.Value, *a.Proof),
-		"no hash":   VerifyRow(nil, "vault", a.Key, a.Value, *a.Proof),
-		"absence":   VerifyAbsent(app, "vault", a.Key, *a.Proof),
-		"no proof":  VerifyRow(app, "vault", a.Key, a.Value, Proof{}),
-		"first op":  VerifyRow(app, "vault", a.Key, a.Value, Proof{a.Proof.Ops[:1]}),
-		"swapped":   VerifyRow(app, "vault", a.Key, a.Value, Proof{[]ProofOp{a.Proof.Ops[1], a.Proof.Ops[0]}}),
-		"three ops": VerifyRow(app, "vault", a.Key, a.Value, Proof{append(a.Proof.Ops[:2:2], a.Proof.Ops[1])}),
+		"value":        VerifyRow(app, "vault", a.Key, changed, *a.Proof),
+		"no value":     VerifyRow(app, "vault", a.Key, nil, *a.Proof),
+		"key":          VerifyRow(app, "vault", rowKey(8), a.Value, *a.Proof),
+		"store":        VerifyRow(app, "bank", a.Key, a.Value, *a.Proof),
+		"app hash":     VerifyRow(recordedBlock(t, "one", "2").Header.AppHash, "vault", a.Key, a.Value, *a.Proof),
+		"no hash":      VerifyRow(nil, "vault", a.Key, a.Value, *a.Proof),
+		"absence":      VerifyAbsent(app, "vault", a.Key, *a.Proof),
+		"op key":       VerifyRow(app, "vault", a.Key, a.Value, edited(0, func(o *ProofOp) { o.Key = rowKey(8) })),
+		"op store":     VerifyRow(app, "vault", a.Key, a.Value, edited(1, func(o *ProofOp) { o.Key = []byte("bank") })),
+		"proven store": VerifyRow(app, "bank", a.Key, a.Value, edited(1, func(o *ProofOp) { o.Key = []byte("bank") })),
+		"op type":      VerifyRow(app, "vault", a.Key, a.Value, edited(0, func(o *ProofOp) { o.Type = opSimple })),
+		"no proof":     VerifyRow(app, "vault", a.Key, a.Value, Proof{}),
+		"first op":     VerifyRow(app, "vault", a.Key, a.Value, Proof{a.Proof.Ops[:1]}),
+		"swapped":      VerifyRow(app, "vault", a.Key, a.Value, Proof{[]ProofOp{a.Proof.Ops[1], a.Proof.Ops[0]}}),
+		"three ops":    VerifyRow(app, "vault", a.Key, a.Value, Proof{append(a.Proof.Ops[:2:2], a.Proof.Ops[1])}),
 	} {
 		if err == nil {
 			t.Errorf("another %s was accepted", name)
@@ -199,6 +208,67 @@ func TestSpecConstraints(t *testing.T) {
 		e := existence{key: []byte("k"), value: hash, leafPrefix: []byte{0}, path: []innerOp{op}}
 		if _, err := e.simpleRoot(); err == nil {
 			t.Errorf("store inner node, %s: accepted", name)
+		}
+	}
+}
+
+func TestNeighboursPartLeftAndRight(t *testing.T) {
+	top, low := innerOp{prefix: []byte("top")}, innerOp{prefix: []byte("low")}
+	mk := func(op innerOp, at turn, below ...turn) *side {
+		s := &side{turns: append(below, at)}
+		s.path = append(make([]innerOp, len(below)), op)
+		return s
+	}
+	tests := []struct {
+		name        string
+		left, right *side
+		want        bool
+	}{
+		{"siblings", mk(top, fromLeft), mk(low, fromRight), true},
+		{"both left", mk(top, fromLeft), mk(low, fromLeft), false},
+		{"both right", mk(top, fromRight), mk(low, fromRight), false},
+		{"crossed", mk(top, fromRight), mk(low, fromLeft), false},
+		{"same path", mk(top, fromLeft), mk(top, fromLeft), false},
+		{"left not outermost", mk(top, fromLeft, fromLeft), mk(low, fromRight), false},
+		{"right not outermost", mk(top, fromLeft), mk(low, fromRight, fromRight), false},
+		{"deeper neighbours", mk(top, fromLeft, fromRight), mk(low, fromRight, fromLeft), true},
+		{"no path", &side{}, &side{}, false},
+	}
+	for _, tt := range tests {
+		if got := neighbours(tt.left, tt.right); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
+func TestWireHasOneSpelling(t *testing.T) {
+	kinds := map[int]int{1: wireVarint, 2: wireBytes, 3: wireFixed64, 4: wireFixed32}
+	for name, tt := range map[string]struct {
+		in   string
+		want bool
+	}{
+		"in order":      {"\x08\x01\x12\x01a", true},
+		"repeated":      {"\x12\x01a\x12\x01b", true},
+		"fixed":         {"\x19\x01\x02\x03\x04\x05\x06\x07\x08\x25\x01\x02\x03\x04", true},
+		"out of order":  {"\x12\x01a\x08\x01", false},
+		"twice":         {"\x08\x01\x08\x01", false},
+		"unknown":       {"\x2a\x00", false},
+		"other type":    {"\x0a\x00", false},
+		"long varint":   {"\x08\x81\x00", false},
+		"long tag":      {"\x88\x00\x01", false},
+		"long length":   {"\x12\x81\x00a", false},
+		"over 64 bits":  {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", false},
+		"cut varint":    {"\x08\x80", false},
+		"cut bytes":     {"\x12\x05a", false},
+		"huge length":   {"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a", false},
+		"cut fixed":     {"\x19\x01", false},
+		"field 0":       {"\x00\x01", false},
+		"group":         {"\x0b", false},
+		"trailing byte": {"\x08\x01\x08", false},
+	} {
+		err := fields([]byte(tt.in), kinds, 2, func(wireField) error { return nil })
+		if (err == nil) != tt.want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
