@@ -1,0 +1,73 @@
+package auditor
+
+import (
+	"cmp"
+	"encoding/hex"
+	"slices"
+
+	"example.org/agentkeys/attest"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
+)
+
+// processes lists who signed, and says how far their evidence goes.
+func (v *verifier) processes() {
+	h := v.replay.history
+	software := 0
+	for id, p := range h.processes {
+		row, _ := rules.ParseEnclave(v.replay.rows[string(rules.EnclaveKey(id.role, id.key))])
+		p.Role = "custodian"
+		if id.role == statement.EnclaveRotator {
+			p.Role = "rotator"
+		}
+		p.Platform, p.Evidence, p.Revoked = platform(row.Platform), row.Evidence.String(), row.Revoked
+		p.Measurement, p.Shows = hex.EncodeToString(row.Measurement[:]), attest.Limit(row.Platform)
+		if row.Platform == statement.PlatformSoftware {
+			software++
+		}
+		v.report.Processes = append(v.report.Processes, *p)
+	}
+	slices.SortFunc(v.report.Processes, func(a, b Process) int { return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Key, b.Key)) })
+	v.report.check("processes", Proved, v.replay.strangers, "each of %d processes that signed was registered under an allowed measurement, active and not revoked at that block",
+		len(h.processes))
+	v.report.check("evidence", Attested, findings{}, "what those processes ran is what they said: %d of %d by software evidence, attested, no protection from root",
+		software, len(h.processes))
+}
+
+func platform(p uint8) string {
+	switch p {
+	case statement.PlatformSoftware:
+		return "software"
+	case statement.PlatformNitro:
+		return "nitro"
+	case statement.PlatformSNP:
+		return "snp"
+	case statement.PlatformTDX:
+		return "tdx"
+	}
+	return "unknown"
+}
+
+// epochs separates what the chain shows about an epoch's end from what a keeper says.
+func (v *verifier) epochs() {
+	live, gone := 0, 0
+	for _, list := range v.replay.history.epochs {
+		for _, e := range list {
+			if e.Destroyed != 0 {
+				gone++
+			} else {
+				live++
+			}
+		}
+	}
+	v.report.check("epochs", Proved, v.replay.destroyed, "%d epochs were destroyed, each only when no credential was left in it and the keeper of every live anchor had signed; %d live",
+		gone, live)
+	v.report.check("erasure", Attested, findings{}, "that the anchors forgot the shares of %d epochs and the store deleted their objects is signed by the keepers; no proof of forgetting exists",
+		gone)
+}
+
+// assumed says what is believed.
+func (v *verifier) assumed() {
+	v.report.check("validators", Assumed, findings{}, "more than two thirds of the validators signed one chain only and checked who sent acts of the authority")
+	v.report.check("trust", Assumed, findings{}, "the header you trust at height %d is right, and nobody with the live vault read what was live", v.trust.Header.Height)
+}
