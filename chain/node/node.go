@@ -13,7 +13,6 @@ import (
 	cometnode "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
-	"github.com/cometbft/cometbft/proxy"
 	comettypes "github.com/cometbft/cometbft/types"
 	dbm "github.com/cosmos/cosmos-db"
 
@@ -131,8 +130,8 @@ func (n *Node) openComet(ctx context.Context, rpc string) error {
 		return err
 	}
 	signer := privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile())
-	creator := proxy.NewLocalClientCreator(server.NewCometABCIWrapper(n.app))
-	n.comet, err = cometnode.NewNodeWithContext(ctx, c, signer, key, creator,
+	connections := &creator{app: server.NewCometABCIWrapper(n.app)}
+	n.comet, err = cometnode.NewNodeWithContext(ctx, c, signer, key, connections,
 		cometnode.DefaultGenesisDocProviderFunc(c), cometconfig.DefaultDBProvider,
 		cometnode.DefaultMetricsProvider(c.Instrumentation), cometLogger{n.c.Log, &n.stopping})
 	if err != nil {
