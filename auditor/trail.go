@@ -53,7 +53,7 @@ func (v *verifier) reads() {
 	batches, proven, committed := 0, 0, uint64(0)
 	for key, list := range h.batches {
 		t := Trail{Custodian: key.String(), Batches: len(list), Hidden: []string{}}
-		if len(h.batches) == 1 { // a record does not name its custodian
+		if len(h.batches) == 1 && len(records) > 0 { // a record does not name its custodian
 			t.Shown = len(records)
 			v.trail(&t, &f, list, records, alone)
 		}
