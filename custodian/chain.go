@@ -24,6 +24,18 @@ type Chain interface {
 	Head() ledger.Head
 }
 
+// hintWait bounds how long a relay's word on a height is waited for.
+const hintWait = 2 * time.Second
+
+// awaitHeight lets the proof of the block that the relay named come first. Its word
+// only saves proofs at heads that cannot show what is looked for; what is there is
+// decided by the rows.
+func awaitHeight(ctx context.Context, c Chain, height uint64) {
+	ctx, cancel := context.WithTimeout(ctx, hintWait)
+	defer cancel()
+	_, _ = c.Await(ctx, height)
+}
+
 // Lister names the keys that begin with a prefix, unproven: a hint of what to
 // prove.
 type Lister interface {

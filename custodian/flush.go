@@ -74,6 +74,7 @@ func (s *Server) flush(ctx context.Context) error {
 		return fmt.Errorf("audit: %s: %s", code, reason)
 	}
 	next := body.First + uint64(body.Count)
+	awaitHeight(ctx, s.cfg.Chain, relayed.Height)
 	value, _, err := s.cfg.Chain.AwaitRow(ctx, rules.ReadsKey(s.Key()), func(v []byte) bool {
 		r, ok, err := row(v, rules.ParseReads)
 		return err == nil && ok && r.Next >= next

@@ -93,6 +93,7 @@ func (s *Server) heartbeat(ctx context.Context) error {
 			return fmt.Errorf("heartbeat: %s: %s", c, reason)
 		}
 		once, cancel := context.WithTimeout(ctx, beatWait)
+		awaitHeight(once, s.cfg.Chain, relayed.Height)
 		value, _, err := s.cfg.Chain.AwaitRow(once, rules.ReadsKey(s.Key()), func(v []byte) bool {
 			r, ok, err := row(v, rules.ParseReads)
 			return err == nil && ok && r.Beat > b.Previous

@@ -141,6 +141,7 @@ func (j *Jobs) submit(ctx context.Context, body statement.Body, sig receipt.Sign
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
+	awaitHeight(ctx, j.s.cfg.Chain, r.Height)
 	_, _, err = j.s.cfg.Chain.AwaitRow(ctx, key, shown)
 	return err
 }

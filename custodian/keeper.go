@@ -220,6 +220,7 @@ func (k *Keeper) submit(ctx context.Context, body statement.Body, key []byte, sh
 	}
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
+	awaitHeight(ctx, k.chain, r.Height)
 	_, _, err = k.chain.AwaitRow(ctx, key, shown)
 	return err
 }

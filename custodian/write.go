@@ -205,6 +205,7 @@ func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.Registe
 		return out, false, s.unknown(b, err, "")
 	}
 	s.step("write.await")
+	awaitHeight(ctx, s.cfg.Chain, relayed.Height)
 	code, reason := hint(relayed)
 	if !code.Done() {
 		var stop context.CancelFunc
