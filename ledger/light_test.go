@@ -293,6 +293,28 @@ func FuzzValidators(f *testing.F) {
 	})
 }
 
+// FuzzState reads state files that somebody else wrote.
+func FuzzState(f *testing.F) {
+	want := recordedBlock(f, "four", "20")
+	rules, _ := recordedRules(want)
+	block, err := json.Marshal(keep(want))
+	if err != nil {
+		f.Fatal(err)
+	}
+	raw, err := json.Marshal(keptState{Block: block})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	c := &Client{rules: rules}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := c.parseState(b)
+		if err == nil && got.Header.Hash() != want.Header.Hash() {
+			t.Fatal("a header that nobody signed")
+		}
+	})
+}
+
 func BenchmarkVerifyAdjacent(b *testing.B) {
 	for _, chain := range []struct{ name, trusted, next string }{{"one", "4", "5"}, {"four", "5", "6"}} {
 		b.Run(chain.name, func(b *testing.B) {

@@ -70,12 +70,3 @@ func clone[T any](t testing.TB, in T) (out T) {
 	}
 	return out
 }
-
-func recordedFile(t testing.TB, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}

@@ -319,28 +319,6 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// FuzzState reads state files that somebody else wrote.
-func FuzzState(f *testing.F) {
-	chain := newFakeChain(f, 2)
-	cfg := Config{RPC: "http://127.0.0.1:1", ChainID: chain.id, Trust: chain.trust(), TrustingPeriod: 1}
-	c, err := newClient(cfg)
-	if err != nil {
-		f.Fatal(err)
-	}
-	path := f.TempDir() + "/trusted.json"
-	c.cfg.StateFile, c.block, c.dirty = path, chain.at(2), true
-	if err := c.save(); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(recordedFile(f, path))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		block, err := c.parseState(b)
-		if err == nil && block.Header.Hash() != chain.at(2).Header.Hash() {
-			t.Fatal("a header that nobody signed")
-		}
-	})
-}
-
 func TestCallLimits(t *testing.T) {
 	chain := newFakeChain(t, 1)
 	n := serveFake(t, chain)
