@@ -253,6 +253,26 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// The object moves to the next epoch between authorise and GET: the pointer is read
+// once more.
+func TestReadFollowsRotation(t *testing.T) {
+	w := newWorld(t)
+	w.mustPut("github", "one", 0)
+	w.grant("github", statement.ModeReveal, w.in(600))
+	w.openEpoch(2)
+	w.forget()
+	c := w.session(w.scribe)
+	w.step = func(name string) {
+		if name == "read.fetch" {
+			w.step = nil
+			w.reseal("github")
+		}
+	}
+	if v, err := w.getAs(c, "github"); err != nil || v != "one" {
+		t.Fatalf("read %q, %v", v, err)
+	}
+}
+
 // Wrong bytes are not remembered: once the store is right again, so is the read.
 func TestTamperedBlobIsNotCached(t *testing.T) {
 	w := newWorld(t)

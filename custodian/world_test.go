@@ -382,6 +382,24 @@ func (w *world) openEpoch(e agentkeys.Epoch) {
 	w.process(statement.OpenEpoch{Receipt: m, ValidUntil: w.in(100)})
 }
 
+// reseal is what a rotation does to one shared slot, the old object gone at once.
+func (w *world) reseal(name string) {
+	w.t.Helper()
+	u, p, slot := w.chain.vault.User(w.owner.Wallet()), w.pointer(name), w.slot(name)
+	from, err := w.s.dek(slot.User, u.Draining)
+	check(w.t, err)
+	to, err := w.s.dek(slot.User, u.Active)
+	check(w.t, err)
+	old, blob := w.objectKey(name), agentkeys.BlobID{42}
+	sealed, err := envelope.Reseal(w.vault, from, u.Draining.DEKID, to, u.Active.DEKID, placeOf(slot, p), u.Active.Epoch, blob, w.store.objects[old])
+	check(w.t, err)
+	check(w.t, w.store.put(blobstore.Key(slot.User, u.Active.Epoch, slot.Service, blob), sealed))
+	row := receipt.Row{Agent: slot.Agent, Service: slot.Service, Version: p.Version, OldHash: p.Hash, NewBlob: blob, NewHash: envelope.HashOf(sealed)}
+	w.process(statement.RotateBlobs{ValidUntil: w.in(100), Receipt: receipt.Rotated{Job: agentkeys.JobID{9}, User: slot.User, From: u.Draining.Epoch,
+		To: u.Active.Epoch, FromDEKID: u.Draining.DEKID, ToDEKID: u.Active.DEKID, Rows: []receipt.Row{row}}})
+	delete(w.store.objects, old)
+}
+
 // process has a process's statement accepted.
 func (w *world) process(b statement.Body) {
 	w.t.Helper()

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// complete is a configuration that passes every check.
+func complete() []string {
+	return []string{"--development", "--home", "h", "--relay", "http://r", "--node", "http://n", "--chain-id", "c", "--bucket", "b",
+		"--issuer", "http://i", "--anchor-dir", "a", "--vault", strings.Repeat("1", 64), "--trust-hash", strings.Repeat("2", 64),
+		"--trust-height", "1", "--anchor-id", strings.Repeat("3", 32)}
+}
+
+func TestCheck(t *testing.T) {
+	c, err := parse(complete())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := c.check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*config){
+		"--development": func(c *config) { c.development = false },
+		"--home":        func(c *config) { c.home = "" },
+		"--relay":       func(c *config) { c.relay = "" },
+		"--node":        func(c *config) { c.node = "" },
+		"--chain-id":    func(c *config) { c.chainID = "" },
+		"--bucket":      func(c *config) { c.bucket = "" },
+		"--issuer":      func(c *config) { c.issuer = "" },
+		"--anchor-dir":  func(c *config) { c.anchorDir = "" },
+		"--vault":       func(c *config) { c.vault = "x" },
+		"--trust-hash":  func(c *config) { c.trustHash = "x" },
+		"--anchor-id":   func(c *config) { c.anchorID = "33" },
+	} {
+		broken := c
+		change(&broken)
+		if _, _, _, err := broken.check(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestFlagsOverEnvironment(t *testing.T) {
+	t.Setenv("AGENTKEYS_CUSTODIAN_CHAIN_ID", "from-env")
+	t.Setenv("AGENTKEYS_CUSTODIAN_REGION", "eu-env-1")
+	c, err := parse([]string{"--chain-id", "from-flag"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.chainID != "from-flag" || c.region != "eu-env-1" {
+		t.Errorf("chain id %q, region %q", c.chainID, c.region)
+	}
+	t.Setenv("AGENTKEYS_CUSTODIAN_TRUST_HEIGHT", "x")
+	if _, err := parse(nil); err == nil || !strings.Contains(err.Error(), "AGENTKEYS_CUSTODIAN_TRUST_HEIGHT") {
+		t.Errorf("a bad variable: %v", err)
+	}
+	if _, err := parse([]string{"stray"}); err == nil {
+		t.Error("a stray argument was taken")
+	}
+}
+
+func TestOperatorListensOnLoopbackOnly(t *testing.T) {
+	if ln, err := listen("operator-listen", "0.0.0.0:0", true); err == nil {
+		ln.Close()
+		t.Error("plain HTTP on every address")
+	}
+	ln, err := listen("operator-listen", "127.0.0.1:0", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := listen("listen", ln.Addr().String(), false); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a port in use: %v", err)
+	}
+}
