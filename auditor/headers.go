@@ -130,5 +130,5 @@ func (v *verifier) forks() {
 			v.report.Forks = append(v.report.Forks, Fork{Height: s.Height, Hash: s.Hash, Ours: *ours, Seen: s.Source + " " + s.Hash.String()})
 		}
 	}
-	v.report.check("forks", Proved, f, "one header at each height; %d headers that your clients saw are among them", compared)
+	v.report.check("forks", Proved, f, "one header at each height; headers that your own clients saw and that are among them: %d", compared)
 }

@@ -28,7 +28,7 @@ func (v *verifier) processes() {
 		v.report.Processes = append(v.report.Processes, *p)
 	}
 	slices.SortFunc(v.report.Processes, func(a, b Process) int { return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Key, b.Key)) })
-	v.report.check("processes", Proved, v.replay.strangers, "each of %d processes that signed was registered under an allowed measurement, active and not revoked at that block",
+	v.report.check("processes", Proved, v.replay.strangers, "every process that signed (%d) was registered under an allowed measurement, active and not revoked at that block",
 		len(h.processes))
 	v.report.check("evidence", Attested, findings{}, "what those processes ran is what they said: %d of %d by software evidence, attested, no protection from root",
 		software, len(h.processes))
