@@ -1,10 +1,12 @@
 package custodian
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"example.org/agentkeys"
@@ -146,6 +148,9 @@ func (k *Keeper) liveShares(ctx context.Context) (ids []erasure.ShareID, complet
 	if err != nil {
 		return nil, false, err
 	}
+	// A user named twice would stand in for one who is left out.
+	slices.SortFunc(users, bytes.Compare)
+	users = slices.CompactFunc(users, bytes.Equal)
 	values, _, err := k.chain.Rows(ctx, append([][]byte{rules.SystemKey()}, users...)...)
 	if err != nil {
 		return nil, false, err
