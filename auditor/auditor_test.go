@@ -226,6 +226,10 @@ func TestFindsForkFromSeenHeader(t *testing.T) {
 	trust := s.trust(b)
 	trust.Seen = []auditor.Seen{{Height: 3, Hash: b.Blocks[2].Header.Hash(), Source: "a client"}}
 	good(t, auditor.Verify(b, trust))
+	trust.Seen = append(trust.Seen, auditor.Seen{Height: 99, Source: "a third client"})
+	if r := auditor.Verify(b, trust); !strings.Contains(r.Check("forks").Says, "ends before block 99, which a third client saw") {
+		t.Errorf("what the bundle leaves out is not told: %+v", r.Check("forks"))
+	}
 	trust.Seen = append(trust.Seen, auditor.Seen{Height: 4, Hash: agentkeys.Hash{9}, Source: "another client"})
 	r := auditor.Verify(b, trust)
 	found(t, r, "forks", "another client saw")

@@ -7,6 +7,10 @@ import (
 	"example.org/agentkeys/record"
 )
 
+// maxStarts bounds the boot numbers tried for one record: each start leaves a record,
+// so that more of them in a row leave more than one gap.
+const maxStarts = 16
+
 // findBoot completes a batch that lacks one record with a boot record, if there is one
 // that gives the batch's root. A boot record says nothing but its number and its
 // second, so it can be found by trying; whatever hashes to the root is what the
@@ -33,7 +37,7 @@ func findBoot(b batch, in []record.Record, last, boots uint64) []record.Record {
 	}
 	filled := append(append(append([]record.Record{}, in[:i]...), record.Record{Sequence: b.First + uint64(i), Kind: record.KindBoot}), in[i:]...)
 	path := auditPath(leaves(filled), i)
-	for n := boots + 1; n <= b.Boots; n++ {
+	for n := boots + 1; n <= min(b.Boots, boots+maxStarts); n++ {
 		for at := until; at >= from && at > 0; at-- {
 			filled[i].Boot, filled[i].Time = n, at
 			if climb(leaf(filled[i]), path) == b.Root {

@@ -128,7 +128,7 @@ func TestFindsChangedFile(t *testing.T) {
 		}, "rows", "params row"},
 		"dropped read record": {func(b *auditor.Bundle, _ *auditor.Trust) { b.Records = slices.Delete(b.Records, 2, 3) }, "reads", "missing at seq 4"},
 		"dropped block":       {func(b *auditor.Bundle, _ *auditor.Trust) { b.Blocks = slices.Delete(b.Blocks, 8, 9) }, "bundle", "unbroken"},
-		"cut off at the end": {func(b *auditor.Bundle, t *auditor.Trust) {
+		"a client saw another header": {func(b *auditor.Bundle, t *auditor.Trust) {
 			t.Seen = []auditor.Seen{{Height: 50, Hash: b.Blocks[50].Header.Hash()}}
 		}, "forks", "FORK at height 50"},
 		"another trusted hash":  {func(_ *auditor.Bundle, t *auditor.Trust) { t.Header.Hash[0] ^= 1 }, "headers", "another chain"},

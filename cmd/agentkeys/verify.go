@@ -35,6 +35,9 @@ row byte for byte. With --bundle it reads a saved file and asks nobody. The exit
 not hold. Read records are included while you are logged in, or with --records.`,
 		Example: "  agentkeys verify --save vault.bundle\n  agentkeys verify --bundle vault.bundle --viewing-key alice.key --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.bundle != "" && (f.save != "" || f.login) {
+				return usageError{errors.New("--bundle reads a saved file; --save and --records are for fetching")}
+			}
 			if f.giveViewing != "" {
 				return a.giveViewingKey(cmd.Context(), f.giveViewing)
 			}
@@ -45,8 +48,6 @@ not hold. Read records are included while you are logged in, or with --records.`
 	c.Flags().StringVar(&f.viewing, "viewing-key", "", "name services by the viewing key in this file")
 	c.Flags().StringVar(&f.giveViewing, "write-viewing-key", "", "write your viewing key to this file, for an auditor, and stop; it cannot be withdrawn")
 	c.Flags().BoolVar(&f.login, "records", false, "log in for your read records if you are not")
-	c.MarkFlagsMutuallyExclusive("bundle", "save")
-	c.MarkFlagsMutuallyExclusive("bundle", "records")
 	return c
 }
 
