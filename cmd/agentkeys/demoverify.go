@@ -26,7 +26,7 @@ func (d *demo) verify(ctx context.Context) error {
 		return err
 	}
 	d.check(code == 0 && r.OK(), "8 VERIFY", "offline: "+r.Summary(), "")
-	b, err := readBundle(file)
+	b, err := openBundle(file)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (d *demo) verified(ctx context.Context, file string) (r auditor.Report, cod
 	return r, code, nil
 }
 
-func readBundle(path string) (*auditor.Bundle, error) {
+func openBundle(path string) (*auditor.Bundle, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
