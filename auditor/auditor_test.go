@@ -83,7 +83,7 @@ func (s *story) write(content string) statement.RegisterBlob {
 // read commits a boot record and three reads; the owner gets the reads.
 func (s *story) read() {
 	s.t.Helper()
-	all := []record.Record{{Sequence: 1, Time: s.vault.Block.Time - 900, Kind: record.KindBoot, Boot: 1}}
+	all := []record.Record{{Sequence: 1, Time: s.vault.Block.Time - 9, Kind: record.KindBoot, Boot: 1}}
 	for n := uint64(2); n <= 4; n++ {
 		r := record.Record{Sequence: n, Time: s.vault.Block.Time, Kind: record.KindRead, Mode: uint8(statement.ModeUse), User: s.user, Agent: s.user,
 			Owner: s.user, Service: s.slot.Service, Version: 2, Epoch: 1, Height: s.vault.Block.Height, Boot: 1}

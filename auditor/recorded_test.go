@@ -127,6 +127,7 @@ func TestFindsChangedFile(t *testing.T) {
 			b.Early[0].Value = p.Append(nil)
 		}, "rows", "params row"},
 		"dropped read record": {func(b *auditor.Bundle, _ *auditor.Trust) { b.Records = slices.Delete(b.Records, 2, 3) }, "reads", "missing at seq 4"},
+		"altered read record": {func(b *auditor.Bundle, _ *auditor.Trust) { b.Records[2][17] ^= 3 }, "reads", "one of them is altered"},
 		"dropped block":       {func(b *auditor.Bundle, _ *auditor.Trust) { b.Blocks = slices.Delete(b.Blocks, 8, 9) }, "bundle", "unbroken"},
 		"a client saw another header": {func(b *auditor.Bundle, t *auditor.Trust) {
 			t.Seen = []auditor.Seen{{Height: 50, Hash: b.Blocks[50].Header.Hash()}}

@@ -103,7 +103,8 @@ func (v *verifier) trail(t *Trail, f *findings, list []batch, records []record.R
 			t.Opened++
 		}
 	}
-	var last uint64 // time of the newest record before the batch
+	// The time of the newest record before the batch. A custodian starts on a chain.
+	last := uint64(max(v.chain[0].Header.Time.Unix(), 0))
 	for _, b := range list {
 		var in []record.Record
 		for len(records) > 0 && records[0].Sequence < b.end() {
