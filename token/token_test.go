@@ -9,7 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,14 +177,17 @@ func parseIdentity(t *testing.T, i Issuer, text string) jwt.MapClaims {
 	if _, private := k["d"]; private {
 		t.Fatal("the JWKS holds the private key")
 	}
-	number := func(s string) *big.Int {
+	coordinate := func(s string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return new(big.Int).SetBytes(b)
+		return b
 	}
-	pub := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(k["x"]), Y: number(k["y"])}
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, coordinate(k["x"]), coordinate(k["y"])))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := jwt.MapClaims{}
 	_, err = jwt.ParseWithClaims(text, c, func(tok *jwt.Token) (any, error) {
 		if tok.Header["kid"] != k["kid"] {
