@@ -175,6 +175,17 @@ func TestFindsRolledBackBlob(t *testing.T) {
 	found(t, auditor.Verify(b, s.trust(b)), "rows", "pointer row of "+s.user.String())
 }
 
+// A log that does not come from the statements, under a good count.
+func TestFindsAlteredLog(t *testing.T) {
+	s := newStory(t)
+	u := s.vault.User(s.user)
+	u.Log[5] ^= 1
+	s.vault.KV[string(rules.UserKey(s.user))] = u.Append(nil)
+	s.end()
+	b := s.bundle(s.records...)
+	found(t, auditor.Verify(b, s.trust(b)), "logs", "another log")
+}
+
 func TestFindsEarlyDestroy(t *testing.T) {
 	s := newStory(t)
 	a := s.vault.Anchor(s.anchor)

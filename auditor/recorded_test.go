@@ -121,6 +121,10 @@ func TestFindsChangedFile(t *testing.T) {
 			i := slices.IndexFunc(b.Rows, func(r auditor.Row) bool { _, ok := rules.ParsePointerKey(r.Key); return ok && len(r.Value) > 0 })
 			b.Rows = slices.Delete(b.Rows, i, i+1)
 		}, "completeness", "counts"},
+		"dropped proof of absence": {func(b *auditor.Bundle, _ *auditor.Trust) {
+			b.Rows = slices.DeleteFunc(b.Rows, func(r auditor.Row) bool { return len(r.Value) == 0 })
+		}, "rows", "is not proven"},
+		"altered vote of the trusted header": {func(b *auditor.Bundle, _ *auditor.Trust) { b.Blocks[0].Commit.Signatures[0].Signature[9] ^= 1 }, "headers", "header 1:"},
 		"altered first params": {func(b *auditor.Bundle, _ *auditor.Trust) {
 			p, _ := rules.ParseParams(b.Early[0].Value)
 			p.Current.MaxValidity++
