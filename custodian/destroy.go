@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 	"example.org/agentkeys/statement"
 )
 
-// Emptier removes everything under <user>/<epoch>/.
+// Emptier lists a user's objects and removes everything under <user>/<epoch>/.
 type Emptier interface {
+	List(ctx context.Context, user agentkeys.Wallet, prefix string) iter.Seq2[blobstore.Object, error]
 	EmptyPrefix(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) (blobstore.Emptied, error)
 }
 
@@ -79,6 +81,9 @@ func (e *eraser) discard(user agentkeys.Wallet, key string) {
 }
 
 func (e *eraser) run(ctx context.Context) error {
+	if err := e.leftovers(ctx); err != nil && ctx.Err() == nil {
+		e.s.log.Warn("the store was not searched for objects of destroyed epochs; the next start does it", "error", err.Error())
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,6 +194,53 @@ func (e *eraser) tell(ctx context.Context, anchor erasure.AnchorID, at erasure.R
 		u, ok, err := row(v, rules.ParseUser)
 		return err == nil && ok && (u.Draining.Epoch != id.Epoch || u.Draining.Erased&bit != 0)
 	})
+}
+
+// leftovers empties, once a start, the prefixes of destroyed epochs that a crash
+// between the statement and the deletion has left.
+func (e *eraser) leftovers(ctx context.Context) error {
+	users, err := e.k.lister.Keys(ctx, rules.UsersPrefix())
+	if err != nil {
+		return err
+	}
+	for _, key := range users {
+		user, ok := rules.Owner(key)
+		if !ok {
+			continue
+		}
+		u, ok, err := e.s.User(ctx, user)
+		if err != nil {
+			return err
+		}
+		if !ok || u.Active.Epoch < 2 {
+			continue
+		}
+		if err := e.emptyDestroyed(ctx, user, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyDestroyed goes by what lies in the store: an epoch below the active one that
+// is not draining is destroyed, and proven so by the row.
+func (e *eraser) emptyDestroyed(ctx context.Context, user agentkeys.Wallet, u rules.User) error {
+	dead := map[agentkeys.Epoch]bool{}
+	for obj, err := range e.emptier.List(ctx, user, blobstore.UserPrefix(user)) {
+		if err != nil {
+			return err
+		}
+		n, err := blobstore.ParseKey(obj.Key)
+		if err == nil && n.Epoch < u.Active.Epoch && n.Epoch != u.Draining.Epoch {
+			dead[n.Epoch] = true
+		}
+	}
+	for epoch := range dead {
+		if _, err := e.emptier.EmptyPrefix(ctx, user, epoch); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweepTrash deletes objects whose grace is over. What a crash forgets goes with

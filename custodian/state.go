@@ -72,6 +72,14 @@ func (s *State) Close() error {
 	return s.lock.Close()
 }
 
+// LedgerKey authenticates the ledger's state file, so that whoever can write the home
+// directory cannot choose what is trusted: SHA-256 of "ledger state" and the
+// instance key's seed.
+func (s *State) LedgerKey() agentkeys.Secret {
+	h := sha256.Sum256(append([]byte("ledger state\x00"), s.Instance.Seed()...))
+	return agentkeys.NewSecret(h[:])
+}
+
 // Key is the public statement key.
 func (s *State) Key() (k agentkeys.ProcessKey) {
 	copy(k[:], s.Instance.Public().(ed25519.PublicKey))

@@ -54,7 +54,7 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	chain, err := openChain(ctx, c, trust)
+	chain, err := openChain(ctx, c, trust, st)
 	if err != nil {
 		return err
 	}
@@ -70,9 +70,9 @@ func run(c config) error {
 }
 
 // openChain waits for a node that is not up yet or whose chain is too young.
-func openChain(ctx context.Context, c config, trust agentkeys.Hash) (*ledger.Client, error) {
+func openChain(ctx context.Context, c config, trust agentkeys.Hash, st *custodian.State) (*ledger.Client, error) {
 	cfg := ledger.Config{RPC: c.node, ChainID: c.chainID, Trust: ledger.Trust{Height: c.trustHeight, Hash: trust},
-		TrustingPeriod: trustingPeriod, StateFile: filepath.Join(c.home, "ledger.json")}
+		TrustingPeriod: trustingPeriod, StateFile: filepath.Join(c.home, "ledger.json"), StateKey: st.LedgerKey()}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		chain, err := ledger.Open(ctx, cfg)
 		if err == nil || errors.Is(err, ledger.ErrFork) || ctx.Err() != nil || wait >= time.Second {
