@@ -28,9 +28,8 @@ type child struct {
 
 	ready chan string // the JSON of each ready line
 
-	mu     sync.Mutex
-	pid    int
-	starts int
+	mu  sync.Mutex
+	pid int // 0 while it does not run
 }
 
 const (
@@ -108,9 +107,12 @@ func (c *child) started(pid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pid = pid
-	if pid != 0 {
-		c.starts++
-	}
+}
+
+func (c *child) running() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pid
 }
 
 func (c *child) awaitReady(r io.Reader) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ type Stack struct {
 	bins map[string]string
 	lock *os.File
 
+	mu                               sync.Mutex // guards the pointers, not the children
 	node, cloud, custodian, operator *child
 }
 
@@ -107,6 +109,22 @@ func (s *Stack) keyFile(name string) string { return filepath.Join(s.opt.Dir, "k
 
 // Close gives up the directory.
 func (s *Stack) Close() error { return s.lock.Close() }
+
+// Processes gives the process id of each part that runs now.
+func (s *Stack) Processes() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pids := map[string]int{}
+	for _, c := range []*child{s.node, s.cloud, s.custodian, s.operator} {
+		if c == nil {
+			continue
+		}
+		if pid := c.running(); pid != 0 {
+			pids[c.name] = pid
+		}
+	}
+	return pids
+}
 
 // Config is the stack's configuration.
 func (s *Stack) Config() Config { return s.cfg }
@@ -183,6 +201,8 @@ func (s *Stack) initChain(ctx context.Context) error {
 
 func (s *Stack) children() {
 	d, p, logs := s.opt.Dir, s.cfg.Ports, filepath.Join(s.opt.Dir, "log")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.node = newChild("agentkeysd", s.bins["agentkeysd"], logs, "start", "--home", filepath.Join(d, "chain"),
 		"--rpc", addr(p.RPC), "--stop-on-eof")
 	s.cloud = newChild("agentkeys-devcloud", s.bins["agentkeys-devcloud"], logs, "--dir", filepath.Join(d, "cloud"),
@@ -276,6 +296,8 @@ func (s *Stack) trust(ctx context.Context) error {
 
 func (s *Stack) late() {
 	d, p, logs := s.opt.Dir, s.cfg.Ports, filepath.Join(s.opt.Dir, "log")
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.custodian = newChild("agentkeys-custodian", s.bins["agentkeys-custodian"], logs, "--development",
 		"--home", filepath.Join(d, "custodian"), "--listen", addr(p.API), "--operator-listen", addr(p.Operator),
 		"--relay", s.cfg.Relay(), "--node", s.cfg.RPC(), "--chain-id", s.cfg.ChainID, "--vault", s.cfg.VaultID,

@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/internal/thief"
+	"example.org/agentkeys/statement"
+)
+
+// theft: whoever kept every public byte and takes all secrets now opens the live
+// epoch and nothing else; with an anchor copied earlier the same thief opens more.
+func theft(t *testing.T, v *vault) {
+	p := v.enrol(t)
+	names := []agentkeys.Service{"first", "second", "third"}
+	p.store(t, "second")
+	p.store(t, "third")
+	key, _ := p.agent(t, "first")
+	early := v.path("anchor-copy")
+	if err := os.CopyFS(early, os.DirFS(v.path("dev", "anchor"))); err != nil {
+		t.Fatal(err)
+	}
+	p.submit(t, statement.RevokeAgent{User: p.key.Wallet(), Agent: key.Wallet(), Counter: 1})
+	p.rotated(t, 1)
+	p.rotated(t, p.ask(t))
+	p.mustRead(t, names...)
+
+	live, _ := active(p.list(t))
+	if live < 3 {
+		t.Fatalf("epoch %d is live, want at least the third", live)
+	}
+	loot := v.loot(t)
+	for epoch, n := range loot.open(t, p, v.path("dev", "anchor")) {
+		want := 0
+		if epoch == agentkeys.Epoch(live) {
+			want = n.Ever
+		}
+		if n.Open != want || n.Ever != len(names) {
+			t.Errorf("epoch %d (live %d): %+v, want %d to open of %d", epoch, live, n, want, len(names))
+		}
+	}
+	control := loot.open(t, p, early)[1]
+	if control.Open != len(names) {
+		t.Errorf("control: with the early anchor epoch 1 opens %+v", control)
+	}
+	if err := os.RemoveAll(early); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type loot struct{ thief.Loot }
+
+func (v *vault) loot(t *testing.T) loot {
+	t.Helper()
+	vault, err := v.cfg.Vault()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := hex.DecodeString(v.cfg.Anchor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loot{thief.Loot{Vault: vault, Objects: v.store.Objects(), Anchor: erasure.AnchorID(id)}}
+	if l.Statements, err = thief.Statements(t.Context(), v.cfg.RPC()); err != nil {
+		t.Fatal(err)
+	}
+	if l.Seed, err = thief.ReadSeed(filepath.Join(v.home, "dev", "custodian")); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// open gives the counts of every epoch, of which there must be at least three.
+func (l loot) open(t *testing.T, p *person, anchor string) map[agentkeys.Epoch]thief.Count {
+	t.Helper()
+	l.AnchorDir = anchor
+	counts, err := l.Open(t.Context(), p.key.Wallet())
+	if err != nil || len(counts) < 3 {
+		t.Fatalf("%v: %v", counts, err)
+	}
+	return counts
+}
