@@ -1,0 +1,104 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// pkg is what go list says of a package.
+type pkg struct {
+	ImportPath, Dir  string
+	Standard         bool
+	Imports, GoFiles []string
+	Module           *struct{ Path, Version string }
+	DepOnly          bool
+	Incomplete       bool
+}
+
+// moduleDir is the folder of the root module.
+func moduleDir(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// goTool is a go command in the root module that sees this module alone, with the
+// settings of an enclave build.
+func goTool(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	bin, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("there is no Go toolchain in PATH; make test brings one")
+	}
+	cmd := exec.CommandContext(t.Context(), bin, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOTOOLCHAIN=local", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	return cmd
+}
+
+// list runs go list -json. The answer for one platform holds on every machine.
+func list(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	cmd := goTool(t, moduleDir(t), append([]string{"list", "-json=ImportPath,Dir,Standard,Imports,GoFiles,Module,DepOnly,Incomplete"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var pkgs []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if p.Incomplete {
+			t.Fatalf("go list: %s is incomplete", p.ImportPath)
+		}
+		pkgs = append(pkgs, p)
+	}
+	if len(pkgs) == 0 {
+		t.Fatal("go list: no package")
+	}
+	return pkgs
+}
+
+// ours gives the own packages that a package's code imports.
+func ours(p pkg) []string {
+	names := []string{}
+	for _, i := range p.Imports {
+		if name, ok := nameOf(i); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// hold compares with a file, or with UPDATE set writes it.
+func hold(t *testing.T, file, got string) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: differs from what is true now; if that is meant: UPDATE=1 go test ./internal/guard\n%s", file, difference(string(want), got))
+	}
+}
