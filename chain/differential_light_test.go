@@ -216,7 +216,7 @@ func flip(r *rand.Rand, b []byte) {
 }
 
 func TestLightRulesAreNeverLaxerThanCometBFTs(t *testing.T) {
-	cases := 6000
+	cases := 3000
 	if testing.Short() {
 		cases = 600
 	}

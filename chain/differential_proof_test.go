@@ -92,7 +92,7 @@ func (p proven) reference() bool {
 }
 
 func TestProofsAreNeverLaxerThanICS23(t *testing.T) {
-	cases := 20_000
+	cases := 10_000
 	if testing.Short() {
 		cases = 2_000
 	}

@@ -116,7 +116,7 @@ func TestABlockTakesTheLedgersTransactions(t *testing.T) {
 // Whatever the chain can decode, the ledger reads alike: an auditor misses nothing
 // that the chain applied.
 func TestTheLedgerReadsWhatTheSDKDecodes(t *testing.T) {
-	cases := 20_000
+	cases := 10_000
 	if testing.Short() {
 		cases = 2_000
 	}

@@ -143,7 +143,7 @@ func (u *user) lost(c *rpchttp.HTTP) (n int) {
 }
 
 func TestKilledUnderLoadItLosesNothingAcknowledged(t *testing.T) {
-	const kills = 6
+	const kills = 4
 	home := initHome(t)
 	planted := filepath.Join(home, "data", "write-file-atomic-1")
 	u := newUser(t)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -43,16 +42,15 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs agentkeysd to its end.
+// run runs a command that ends, in this process.
 func run(t *testing.T, args ...string) (stdout string, err error) {
 	t.Helper()
-	var out, errs bytes.Buffer
-	cmd := command(t, args...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%w: %s", err, errs.String())
-	}
-	return out.String(), nil
+	var out bytes.Buffer
+	cmd := rootCommand(nil)
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	err = cmd.ExecuteContext(t.Context())
+	return out.String(), err
 }
 
 func wantError(t *testing.T, err error, words string) {
