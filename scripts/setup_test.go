@@ -19,6 +19,7 @@ func TestSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal("bash is needed by every script here:", err)
 	}
+	readScripts(t)
 	zips := t.TempDir()
 	for _, target := range []string{"linux-amd64", "linux-arm64", "darwin-arm64"} {
 		writeToolchain(t, filepath.Join(zips, target+".zip"), target)
@@ -45,6 +46,24 @@ func TestSetup(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// readScripts reads what the cases run, because go test keeps a result until a file that the test itself read changes.
+func readScripts(t *testing.T) {
+	t.Helper()
+	paths := []string{"../.ci/run"}
+	for _, pattern := range []string{"*.sh", "setup/*", "../go.mod", "../*/go.mod"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
+	}
+	for _, path := range paths {
+		if _, err := os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
