@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,9 +40,18 @@ func storeAway(t *testing.T, v *vault) {
 	v.kill(t, "agentkeys-custodian") // nothing is in its cache now
 	within(t, 20*time.Second, "the custodian answers", func() bool { _, err := p.c.List(t.Context()); return err == nil })
 	resume := v.pause(t, "agentkeys-devcloud")
-	_, err := p.read(t.Context(), "kept")
-	says(t, "read without a store", err, "store_unavailable", "Try again")
-	says(t, "write without a store", p.put(t.Context(), "later"), "store_unavailable", "Try again")
+	began := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := p.read(t.Context(), "kept")
+		says(t, "read without a store", err, "store_unavailable", "Try again")
+		t.Log("read", time.Since(began))
+	})
+	wg.Go(func() {
+		says(t, "write without a store", p.put(t.Context(), "later"), "store_unavailable", "Try again")
+		t.Log("write", time.Since(began))
+	})
+	wg.Wait()
 	resume()
 	within(t, 20*time.Second, "the store answers", func() bool { _, err := p.read(t.Context(), "kept"); return err == nil })
 	p.mustRead(t, "kept")

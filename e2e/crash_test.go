@@ -3,9 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -165,23 +162,14 @@ func rotatorDies(t *testing.T, v *vault) {
 	}
 }
 
-// rotator is the process id of the operator's child.
+// rotator is the process id of the operator's child. Linux cuts its name at 15
+// characters.
 func (v *vault) rotator(t *testing.T) int {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "ps", "-A", "-o", "pid=,ppid=,comm=").Output()
-	if err != nil {
-		t.Fatalf("ps: %v", err)
-	}
-	operator := strconv.Itoa(v.pid(t, "agentkeys-operator"))
-	for line := range strings.Lines(string(out)) {
-		f := strings.Fields(line)
-		// Linux cuts the name at 15 characters.
-		if len(f) >= 3 && f[1] == operator && strings.HasPrefix(filepath.Base(f[2]), "agentkeys-rotat") && f[len(f)-1] != "<defunct>" {
-			pid, err := strconv.Atoi(f[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return pid
+	operator := v.pid(t, "agentkeys-operator")
+	for _, p := range processes(t) {
+		if p.parent == operator && strings.HasPrefix(p.name, "agentkeys-rotat") {
+			return p.id
 		}
 	}
 	t.Fatal("the operator has no rotator")

@@ -108,4 +108,3 @@ func (p *person) drop(t *testing.T, name agentkeys.Service) {
 	}
 	p.submit(t, statement.Delete{User: p.key.Wallet(), Agent: p.key.Wallet(), Service: id, Version: it.Version})
 }
-

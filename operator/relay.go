@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +33,10 @@ type Relay struct {
 	send    sender
 	applied func(user agentkeys.Wallet, height uint64) // called for users whose rotation may have changed
 
-	mu    sync.Mutex
-	queue [3][]*entry // by class
-	kick  chan struct{}
+	mu     sync.Mutex
+	queue  [3][]*entry // by class
+	closed error       // why nothing is taken any more
+	kick   chan struct{}
 
 	Transactions, Statements, Refused atomic.Uint64
 }
@@ -102,6 +104,9 @@ func (r *Relay) Submit(ctx context.Context, wires [][]byte) (height uint64, resu
 func (r *Relay) enqueue(entries []*entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed != nil {
+		return r.closed
+	}
 	if len(r.queue[0])+len(r.queue[1])+len(r.queue[2])+len(entries) > maxQueue {
 		return errBusy
 	}
@@ -127,6 +132,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if len(batch) == 0 {
 			select {
 			case <-ctx.Done():
+				r.abandon(ctx.Err())
 				return ctx.Err()
 			case <-r.kick:
 			}
@@ -165,9 +171,14 @@ func (r *Relay) next() []*entry {
 	return batch
 }
 
-// sendFor bounds one transaction. A statement's own validity is shorter than any
-// outage worth waiting for.
-const sendFor = time.Minute
+// sendFor bounds one batch: a statement's own validity is shorter than any outage
+// worth waiting for. tryFor bounds one transaction: one that stays out of sight for
+// longer may be lost, or in a block that nobody told of, and is made anew. A
+// statement that was in the old one too is answered "already applied".
+const (
+	sendFor = time.Minute
+	tryFor  = 5 * time.Second
+)
 
 func (r *Relay) deliver(ctx context.Context, batch []*entry) {
 	parts := make([][]byte, len(batch))
@@ -176,8 +187,10 @@ func (r *Relay) deliver(ctx context.Context, batch []*entry) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendFor)
 	defer cancel()
-	height, results, err := r.send.Send(ctx, ledger.MsgSubmit, parts)
-	r.Transactions.Add(1)
+	height, results, err := r.try(ctx, parts)
+	for errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		height, results, err = r.try(ctx, parts)
+	}
 	r.Statements.Add(uint64(len(batch)))
 	for i, e := range batch {
 		e.height, e.err = height, err
@@ -192,7 +205,15 @@ func (r *Relay) deliver(ctx context.Context, batch []*entry) {
 	}
 }
 
-// tell passes on users whose rotation may have moved.
+func (r *Relay) try(ctx context.Context, parts [][]byte) (uint64, []ledger.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
+	defer cancel()
+	r.Transactions.Add(1)
+	return r.send.Send(ctx, ledger.MsgSubmit, parts)
+}
+
+// tell passes on users whose rotation may have moved. A delete may empty a draining
+// epoch.
 func (r *Relay) tell(e *entry) {
 	if e.err != nil || rules.Code(e.result.Code) != rules.OK || r.applied == nil {
 		return
@@ -208,12 +229,15 @@ func (r *Relay) tell(e *entry) {
 		r.applied(b.User, e.height)
 	case statement.AskRotation:
 		r.applied(b.User, e.height)
+	case statement.Delete:
+		r.applied(b.User, e.height)
 	}
 }
 
 func (r *Relay) abandon(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.closed = err
 	for c := range r.queue {
 		for _, e := range r.queue[c] {
 			e.err = err

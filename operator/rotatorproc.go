@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
@@ -24,7 +23,7 @@ type rotatorProcess struct {
 	cmd   *exec.Cmd
 	conn  net.Conn
 	hello api.RotatorHello
-	wait  sync.Once
+	ended chan struct{} // closed when the process is gone
 }
 
 // startRotator runs the binary with one end of a socket pair as descriptor 3 and
@@ -41,12 +40,16 @@ func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotat
 	if err != nil {
 		return nil, fmt.Errorf("rotator: %w", err)
 	}
-	p := &rotatorProcess{cmd: exec.Command(bin, "--vault", vault.String()), conn: conn}
+	p := &rotatorProcess{cmd: exec.Command(bin, "--vault", vault.String()), conn: conn, ended: make(chan struct{})}
 	p.cmd.ExtraFiles, p.cmd.Stderr, p.cmd.Env = []*os.File{far}, stderr, []string{}
 	if err := p.cmd.Start(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("rotator: %w", err)
 	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait()
+	}()
 	if err := p.greet(); err != nil {
 		p.stop()
 		return nil, err
@@ -96,15 +99,22 @@ func (p *rotatorProcess) key() string { return hex.EncodeToString(p.hello.Key) }
 
 // alive reports whether the child is there to take another job.
 func (p *rotatorProcess) alive() bool {
-	return p != nil && p.cmd.Process != nil && p.cmd.Process.Signal(syscall.Signal(0)) == nil
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
 }
 
+// stop ends the child and waits until it is gone. It may be repeated.
 func (p *rotatorProcess) stop() {
-	p.wait.Do(func() {
-		p.conn.Close()
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
+	p.conn.Close()
+	_ = p.cmd.Process.Kill()
+	<-p.ended
 }
 
 // rotatorPool keeps one rotator that a custodian has vouched for.

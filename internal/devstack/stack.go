@@ -135,9 +135,13 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dev: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, ErrRunning
+	// [Running] holds the lock for a moment to find out.
+	for try := 0; syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; try++ {
+		if try == 5 {
+			f.Close()
+			return nil, ErrRunning
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	syscall.CloseOnExec(int(f.Fd()))
 	if err := f.Truncate(0); err != nil {
@@ -224,6 +228,7 @@ func (s *Stack) bring(ctx, start context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	defer a.close()
 	s.say("allowing this build")
 	acts, err := s.measurements()
 	if err != nil {
@@ -354,9 +359,11 @@ func (s *Stack) awaitReady(ctx context.Context) error {
 	}
 }
 
-// authority sends acts with the stack's authority key.
+// authority sends acts with the stack's authority key until it is closed.
 type authority struct {
-	sender *ledger.Sender
+	sender  *ledger.Sender
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
 func (s *Stack) authority(ctx context.Context) (*authority, error) {
@@ -377,9 +384,15 @@ func (s *Stack) authority(ctx context.Context) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	sender := ledger.NewSender(node, signer, s.cfg.ChainID, "uagent")
-	go func() { _ = sender.Run(ctx) }()
-	return &authority{sender}, nil
+	a := &authority{sender: ledger.NewSender(node, signer, s.cfg.ChainID, "uagent")}
+	ctx, a.cancel = context.WithCancel(ctx)
+	a.running.Go(func() { _ = a.sender.Run(ctx) })
+	return a, nil
+}
+
+func (a *authority) close() {
+	a.cancel()
+	a.running.Wait()
 }
 
 func (a *authority) send(ctx context.Context, acts ...statement.Body) error {
