@@ -65,10 +65,7 @@ func (e *eraser) job(user agentkeys.Wallet, drained rules.EpochRow, grace time.D
 	}
 	if !e.ready[id] {
 		e.ready[id] = true
-		select {
-		case e.kick <- struct{}{}:
-		default:
-		}
+		e.wake()
 	}
 	return api.Job{Kind: api.JobWait, WaitMS: 50, Detail: "share is being erased"}
 }
@@ -99,7 +96,7 @@ func (e *eraser) run(ctx context.Context) error {
 		if err := e.destroy(ctx, ids); err != nil && ctx.Err() == nil {
 			e.s.log.Error("epochs are drained but not destroyed, will try again", "epochs", len(ids), "error", err.Error())
 			if sleep(ctx, time.Second) == nil {
-				e.again(ids)
+				e.wake()
 			}
 		}
 	}
@@ -114,7 +111,7 @@ func (e *eraser) take() (ids []erasure.ShareID) {
 	return ids
 }
 
-func (e *eraser) again([]erasure.ShareID) {
+func (e *eraser) wake() {
 	select {
 	case e.kick <- struct{}{}:
 	default:
@@ -125,10 +122,8 @@ func (e *eraser) again([]erasure.ShareID) {
 func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	// Leases first: an anchor held by nobody cannot commit.
 	e.s.step("destroy.lease")
-	for _, id := range e.k.ids {
-		if err := e.k.lease(ctx, id); err != nil {
-			return fmt.Errorf("anchor %s: %w", id, err)
-		}
+	if _, err := e.k.leases(ctx); err != nil {
+		return err
 	}
 	// The share goes in every live anchor.
 	e.s.step("destroy.erase")

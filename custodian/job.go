@@ -231,7 +231,7 @@ func (j *Jobs) find(hexID string) (*job, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	w := j.open[id]
-	if err != nil || w == nil {
+	if err != nil || w == nil || time.Since(w.began) > jobLife {
 		return nil, conflict.because("Ask for the user's job again", "job: unknown, replaced or over")
 	}
 	return w, nil
@@ -241,6 +241,13 @@ func (j *Jobs) find(hexID string) (*job, error) {
 func (j *Jobs) handshake(ctx context.Context, h api.Handshake) (api.JobFrames, error) {
 	w, err := j.find(h.ID)
 	if err != nil {
+		return api.JobFrames{}, err
+	}
+	// A rotator revoked since the job was made gets no keys.
+	if err := j.s.freshHead(ctx); err != nil {
+		return api.JobFrames{}, err
+	}
+	if _, _, err := j.rotator(ctx, w.rotator.String()); err != nil {
 		return api.JobFrames{}, err
 	}
 	j.mu.Lock()

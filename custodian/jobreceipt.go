@@ -101,9 +101,39 @@ func (j *Jobs) moved(ctx context.Context, w *job, c receipt.Rotated, sig receipt
 		return err
 	}
 	j.s.step("moved.proven")
-	for i, r := range c.Rows {
-		j.s.hints.done(agentkeys.Slot{User: w.user, Agent: r.Agent, Service: r.Service})
-		j.eraser.discard(w.user, blobstore.Key(w.user, c.From, r.Service, w.entries[from+i].OldBlob))
+	return j.moveProven(ctx, w, c, w.entries[from:from+len(c.Rows)])
+}
+
+// moveProven gives up the objects that no verified row names any more: the old one
+// of a row that left, and the new one of a row that was skipped. A row that still
+// waits, whatever the relay said, keeps its old object.
+func (j *Jobs) moveProven(ctx context.Context, w *job, c receipt.Rotated, entries []rotation.Entry) error {
+	keys := make([][]byte, len(entries))
+	for i, e := range entries {
+		keys[i] = rules.PointerKey(agentkeys.Slot{User: w.user, Agent: e.Agent, Service: e.Service})
+	}
+	values, _, err := j.s.cfg.Chain.Rows(ctx, keys...)
+	if err != nil {
+		return j.s.chainFailed(err)
+	}
+	waiting := 0
+	for i, e := range entries {
+		p, ok, err := row(values[i], rules.ParsePointer)
+		if err != nil {
+			return err
+		}
+		if ok && p.Epoch == c.From {
+			waiting++
+			continue
+		}
+		j.s.hints.done(agentkeys.Slot{User: w.user, Agent: e.Agent, Service: e.Service})
+		j.eraser.discard(w.user, blobstore.Key(w.user, c.From, e.Service, e.OldBlob))
+		if p.Blob != e.NewBlob {
+			j.eraser.discard(w.user, blobstore.Key(w.user, c.To, e.Service, e.NewBlob))
+		}
+	}
+	if waiting > 0 {
+		return conflict.because("Ask for the user's job again", "receipt: %d of its rows have not moved", waiting)
 	}
 	return nil
 }

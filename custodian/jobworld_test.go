@@ -130,14 +130,14 @@ type rotating struct {
 }
 
 // rotate runs a test in a bubble with a founded vault and a user without an epoch.
-func rotate(t *testing.T, anchors int, f func(r *rotating)) {
+func rotate(t *testing.T, anchors int, f func(t *testing.T, r *rotating)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRotating(t, anchors)
 		r.start()
 		t.Cleanup(r.halt)
 		r.enrol(r.owner)
-		f(r)
+		f(t, r)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"example.org/agentkeys"
@@ -46,7 +47,9 @@ type Keeper struct {
 	relay  Relay
 	log    *slog.Logger
 	set    *erasure.Set
-	ids    []erasure.AnchorID
+
+	mu  sync.Mutex
+	ids []erasure.AnchorID // anchors not known to be out of use
 }
 
 // KeptAnchor is one anchor with the id under which the chain knows it.
@@ -70,15 +73,14 @@ func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(st
 // Open takes the leases and opens every tree; an anchor that is new to the chain is
 // committed once, which makes it live. It may be called again until it succeeds.
 func (k *Keeper) Open(ctx context.Context) error {
-	for _, id := range k.ids {
-		if err := k.lease(ctx, id); err != nil {
-			return fmt.Errorf("anchor %s: %w", id, err)
-		}
+	ids, err := k.leases(ctx)
+	if err != nil {
+		return err
 	}
 	if err := k.set.Open(ctx); err != nil {
 		return err
 	}
-	for _, id := range k.ids {
+	for _, id := range ids {
 		if t := k.set.Tree(id); t != nil && t.Generation() == 0 {
 			// A joining anchor holds every live share before it counts as live.
 			if err := k.set.Fill(ctx); err != nil {
@@ -88,6 +90,42 @@ func (k *Keeper) Open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leases holds the lease of every anchor in use and names them.
+func (k *Keeper) leases(ctx context.Context) ([]erasure.AnchorID, error) {
+	ids, err := k.inUse(ctx)
+	for _, id := range ids {
+		if err := k.lease(ctx, id); err != nil {
+			return nil, fmt.Errorf("anchor %s: %w", id, err)
+		}
+	}
+	return ids, err
+}
+
+// inUse leaves out, for good, the anchors that the chain shows as evicted or
+// retired: a dead one holds up destruction until then, and no longer.
+func (k *Keeper) inUse(ctx context.Context) ([]erasure.AnchorID, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept := make([]erasure.AnchorID, 0, len(k.ids))
+	for _, id := range k.ids {
+		a, _, _, err := one(ctx, k.chain, rules.AnchorKey(statement.AnchorID(id)), rules.ParseAnchor)
+		if err != nil {
+			return nil, err
+		}
+		if a.State != rules.AnchorEvicted && a.State != rules.AnchorRetired {
+			kept = append(kept, id)
+		}
+	}
+	for _, id := range k.ids {
+		if !slices.Contains(kept, id) {
+			k.log.Warn("anchor is out of use", "anchor", id.String())
+			k.set.Evict(id)
+		}
+	}
+	k.ids = kept
+	return slices.Clone(kept), nil
 }
 
 // Get gives a share for the read path. The caller wipes it.
@@ -102,6 +140,9 @@ func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint3
 // newShare makes the share of an epoch that is to open, in every live anchor. A
 // repeat gives the one that is there.
 func (k *Keeper) newShare(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) error {
+	if _, err := k.inUse(ctx); err != nil {
+		return err
+	}
 	fresh := erasure.Share(seed.New().Reveal())
 	defer clear(fresh[:])
 	stored, err := k.set.Put(ctx, erasure.ShareID{User: user, Epoch: epoch, WrapVersion: wrapVersion}, fresh)
