@@ -63,15 +63,7 @@ func arrows() []arrow {
 	}
 }
 
-// path is the import path of a name.
-func path(name string) string {
-	if name == root {
-		return module
-	}
-	return module + "/" + name
-}
-
-// nameOf is the opposite of path; ok is false for packages that are not ours.
+// nameOf is the name of an import path; ok is false for packages that are not ours.
 func nameOf(importPath string) (name string, ok bool) {
 	if importPath == module {
 		return root, true
