@@ -95,7 +95,7 @@ func (s *Server) fetch(ctx context.Context, c token.Claims, w want, v verdict) (
 			return b, v, nil
 		}
 		key := blobstore.Key(v.slot.User, v.pointer.Epoch, v.slot.Service, v.pointer.Blob)
-		b, err := s.cfg.Store.Get(ctx, v.slot.User, key, int64(envelope.MaxEnvelope))
+		b, err := s.get(ctx, v.slot.User, key)
 		if err == nil && envelope.HashOf(b) == v.pointer.Hash {
 			s.cache.put(v.pointer.Hash, b)
 			return b, v, nil
@@ -119,6 +119,16 @@ func (s *Server) fetch(ctx context.Context, c token.Claims, w want, v verdict) (
 			return nil, v, lost(missing, w)
 		}
 	}
+}
+
+// storeTimeout bounds one call of the store, its session included: an answer that
+// says so comes before the client stops waiting.
+const storeTimeout = 10 * time.Second
+
+func (s *Server) get(ctx context.Context, user agentkeys.Wallet, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.cfg.Store.Get(ctx, user, key, int64(envelope.MaxEnvelope))
 }
 
 // nextHead lets the chain's newest block count before a pointer is called wrong.

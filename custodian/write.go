@@ -119,7 +119,7 @@ func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w 
 // landed answers for a pointer that an earlier try, or this one, seems to have
 // written: it is that write if it holds the same credential.
 func (s *Server) landed(ctx context.Context, slot agentkeys.Slot, u rules.User, p rules.Pointer, height uint64, cred []byte) (api.Written, error) {
-	b, err := s.cfg.Store.Get(ctx, slot.User, blobstore.Key(slot.User, p.Epoch, slot.Service, p.Blob), int64(envelope.MaxEnvelope))
+	b, err := s.get(ctx, slot.User, blobstore.Key(slot.User, p.Epoch, slot.Service, p.Blob))
 	if err != nil || envelope.HashOf(b) != p.Hash {
 		return api.Written{}, storeUnavailable.because("Try again", "the object store does not give the stored value back")
 	}
@@ -149,7 +149,7 @@ func (s *Server) sealAndPut(ctx context.Context, v verdict, at envelope.Place, c
 	}
 	key := blobstore.Key(at.User, at.Epoch, at.Service, at.Blob)
 	s.step("write.put")
-	err = s.cfg.Store.Put(ctx, at.User, key, sealed)
+	err = s.store(ctx, at.User, key, sealed)
 	if errors.Is(err, blobstore.ErrExists) {
 		return s.earlier(ctx, dek, v, at, key, cred)
 	}
@@ -162,8 +162,14 @@ func (s *Server) sealAndPut(ctx context.Context, v verdict, at envelope.Place, c
 	return hash, nil
 }
 
+func (s *Server) store(ctx context.Context, user agentkeys.Wallet, key string, sealed []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return s.cfg.Store.Put(ctx, user, key, sealed)
+}
+
 func (s *Server) earlier(ctx context.Context, dek envelope.DEK, v verdict, at envelope.Place, key string, cred []byte) (agentkeys.Hash, error) {
-	b, err := s.cfg.Store.Get(ctx, at.User, key, int64(envelope.MaxEnvelope))
+	b, err := s.get(ctx, at.User, key)
 	if err != nil {
 		return agentkeys.Hash{}, storeUnavailable.because("Try again", "the object store does not answer")
 	}
