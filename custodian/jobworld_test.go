@@ -178,7 +178,7 @@ func (r *rotating) act(b statement.Body) {
 	r.chain.block(0)
 }
 
-// step is the hook of every step. Once dead, the process takes no other one.
+// stepped is the hook of every step. Once dead, the process takes no other one.
 func (r *rotating) stepped(name string) {
 	r.hook.Lock()
 	defer r.hook.Unlock()
@@ -233,9 +233,20 @@ func (r *rotating) start() {
 	r.s, err = New(cfg)
 	check(r.t, err)
 	r.jobs = NewJobs(r.s, r.keeper, r, r.emptier)
+	r.courier = &testCourier{r: r}
+	r.resume()
+}
+
+// resume starts the erasing part, pause ends it.
+func (r *rotating) resume() {
 	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel, r.ended, r.courier = cancel, make(chan struct{}), &testCourier{r: r}
+	r.cancel, r.ended = cancel, make(chan struct{})
 	go r.run(ctx)
+}
+
+func (r *rotating) pause() {
+	r.cancel()
+	<-r.ended
 }
 
 // run opens the keeper, as the real process does, and erases.
@@ -261,8 +272,7 @@ func (r *rotating) halt() {
 	if r.s == nil {
 		return
 	}
-	r.cancel()
-	<-r.ended
+	r.pause()
 	r.courier.drop()
 	r.stop()
 }
@@ -275,8 +285,13 @@ func (r *rotating) restart() {
 	r.start()
 }
 
-// pass lets time go by, on the chain too.
+// pass lets time go by, on the chain too. Nothing is erased in a long time: its tick
+// of a second would take the test long as well.
 func (r *rotating) pass(d time.Duration) {
+	if d > time.Hour && r.died() == "" {
+		r.pause()
+		defer r.resume()
+	}
 	time.Sleep(d)
 	r.chain.mu.Lock()
 	defer r.chain.mu.Unlock()
