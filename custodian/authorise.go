@@ -170,7 +170,7 @@ func allowGrant(c token.Claims, w want, v verdict, g rules.Grant, granted bool) 
 	case g.Expires <= blockTime(v.head):
 		return grantExpired.because(ask, "the grant of %s to %s ended", w.service, who(c))
 	case g.Mode != statement.ModeReveal:
-		return useOnly.because("Use it through the proxy: agentkeys run --with "+string(w.service)+" -- CMD",
+		return useOnly.because("Ask the owner to run: agentkeys grant "+string(w.service)+" --to "+c.Agent.String()+" --reveal. Do not retry",
 			"%s may use %s but not see it", who(c), w.service)
 	}
 	return nil

@@ -42,7 +42,7 @@ func (j *Jobs) vouch(ctx context.Context, h api.RotatorHello) error {
 		return j.s.chainFailed(err)
 	}
 	if !allowed {
-		return rotatorUnknown.because("Allow it by the authority: agentkeys-operator enclave register", "rotator: its measurement is not on the allow-list")
+		return rotatorUnknown.because("Allow it by the authority: agentkeys-operator enclave allow", "rotator: its measurement is not on the allow-list")
 	}
 	if err := attest.Verify(h.Evidence, h.Platform, e.Measurement, attest.KeysHash(h.Key, h.Noise, h.MLKEM)); err != nil {
 		return rotatorUnknown.because("Start the rotator again", "rotator: %v", err)

@@ -147,28 +147,38 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // next takes a batch: revocations, then ordinary statements, rotation at most half.
+// While rotation waits a quarter is kept for it: writes cannot hold it up for good.
 func (r *Relay) next() []*entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	quarters := [3]int{4, 4, 2}
+	if len(r.queue[classRotation]) > 0 {
+		quarters[classOrdinary] = 3
+	}
 	var batch []*entry
 	size := 0
-	for c, limit := range [3]int{maxBatch, maxBatch, maxBatch / 2} {
-		budget := maxBatchBytes
-		if c == classRotation {
-			budget = maxBatchBytes / 2
+	for c, q := range quarters {
+		part := r.queue[c][:fitting(r.queue[c], min(q*maxBatch/4, maxBatch-len(batch)), min(q*maxBatchBytes/4, maxBatchBytes-size))]
+		if len(batch) == 0 && len(part) == 0 && len(r.queue[c]) > 0 {
+			part = r.queue[c][:1] // larger than its part: alone, rather than never
 		}
-		n := 0
-		for ; n < len(r.queue[c]) && n < limit && len(batch) < maxBatch; n++ {
-			e := r.queue[c][n]
-			if size+len(e.wire) > budget && len(batch) > 0 {
-				break
-			}
+		for _, e := range part {
 			size += len(e.wire)
-			batch = append(batch, e)
 		}
-		r.queue[c] = r.queue[c][n:]
+		batch = append(batch, part...)
+		r.queue[c] = r.queue[c][len(part):]
 	}
 	return batch
+}
+
+// fitting is how many entries of a queue stay within a number and a size.
+func fitting(queue []*entry, number, size int) int {
+	for i, e := range queue {
+		if size -= len(e.wire); i == number || size < 0 {
+			return i
+		}
+	}
+	return len(queue)
 }
 
 // sendFor bounds one batch: a statement's own validity is shorter than any outage

@@ -29,7 +29,15 @@ type rotatorProcess struct {
 // startRotator runs the binary with one end of a socket pair as descriptor 3 and
 // reads what it says of itself.
 func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotatorProcess, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	// Not every system makes descriptors that close on exec in one step: no child may
+	// be started in between.
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, fmt.Errorf("rotator: %w", err)
 	}

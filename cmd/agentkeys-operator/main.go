@@ -21,7 +21,7 @@ import (
 func main() {
 	root := &cobra.Command{Use: "agentkeys-operator", Short: "Relay, scheduler and courier of an AgentKeys vault",
 		SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(startCommand(), rotateCommand(), statusCommand())
+	root.AddCommand(startCommand(), rotateCommand(), statusCommand(), enclaveCommand(), anchorCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "agentkeys-operator: "+err.Error())
 		os.Exit(1)

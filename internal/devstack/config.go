@@ -20,7 +20,7 @@ import (
 
 // Limit is what the development stack does not protect from; it is shown wherever
 // the stack is.
-const Limit = "1 validator, S3 on loopback, software attestation, file anchor. No protection from root"
+const Limit = "1 validator, S3 on loopback, software attestation, file anchor. No protection from root, nor from programs of your user id"
 
 // Config is dev.json: chosen once, so that profiles and pins stay true over
 // restarts. The stack owns it; it is written by rename.
