@@ -105,12 +105,11 @@ func (c *testCourier) drop() {
 
 func (c *testCourier) rotator(ctx context.Context) (*rotatorEnd, error) {
 	if c.p == nil {
-		p := c.r.newRotator()
-		if err := c.r.jobs.vouch(ctx, p.hello); err != nil {
-			p.stop()
+		c.p = c.r.newRotator()
+		if err := c.r.jobs.vouch(ctx, c.p.hello); err != nil {
+			c.drop()
 			return nil, err
 		}
-		c.p = p
 	}
 	return c.p, nil
 }
