@@ -138,7 +138,12 @@ func (o *Operator) serveLook(w http.ResponseWriter, r *http.Request) {
 			api.Fail(w, err)
 			return
 		}
-	} else if u, err := agentkeys.ParseWallet(in.User); err == nil {
+	} else {
+		u, err := agentkeys.ParseWallet(in.User)
+		if err != nil {
+			api.Fail(w, &api.Error{Status: 400, Code: "bad_request", Message: err.Error()})
+			return
+		}
 		o.scheduler.Look(u, 0)
 	}
 	api.Reply(w, struct{}{})

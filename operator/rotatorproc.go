@@ -54,6 +54,7 @@ func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotat
 		conn.Close()
 		return nil, fmt.Errorf("rotator: %w", err)
 	}
+	far.Close() // the child has the only one now, so its death is seen
 	go func() {
 		defer close(p.ended)
 		_ = p.cmd.Wait()
