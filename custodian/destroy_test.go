@@ -59,7 +59,7 @@ func TestGraceComesBeforeDestruction(t *testing.T) {
 				}
 				r.look()
 				r.pass(900 * time.Millisecond)
-				if !r.holds(1) || r.user().Draining.Epoch != 1 || len(r.emptier.emptied) != 0 {
+				if !r.holds(1) || r.user().Draining.Epoch != 1 || len(r.emptied()) != 0 {
 					t.Fatalf("destroyed within the grace: %+v", r.user())
 				}
 				r.pass(200 * time.Millisecond)
@@ -72,8 +72,8 @@ func TestGraceComesBeforeDestruction(t *testing.T) {
 				if err != nil || len(after) != 1 || after[0] == before[0] {
 					t.Fatalf("the anchor's root stayed, %v", err)
 				}
-				if r.emptier.emptied[0] != blobstore.EpochPrefix(r.owner.Wallet(), 1) {
-					t.Fatalf("emptied %v", r.emptier.emptied)
+				if r.emptied()[0] != blobstore.EpochPrefix(r.owner.Wallet(), 1) {
+					t.Fatalf("emptied %v", r.emptied())
 				}
 				r.intact()
 			})
@@ -93,7 +93,7 @@ func TestLiveEpochIsNeverDestroyed(t *testing.T) {
 			if err := r.jobs.eraser.finish(t.Context(), r.share(epoch)); err == nil {
 				t.Fatalf("epoch %d is called destroyed", epoch)
 			}
-			if !r.holds(epoch) || r.said(statement.KindDestroyEpoch) != 0 || len(r.emptier.emptied) != 0 {
+			if !r.holds(epoch) || r.said(statement.KindDestroyEpoch) != 0 || len(r.emptied()) != 0 {
 				t.Fatalf("epoch %d was touched", epoch)
 			}
 		}
@@ -112,8 +112,8 @@ func TestPrefixStaysUntilTheChainAgrees(t *testing.T) {
 			r.look()
 			r.pass(20 * time.Second)
 		}
-		if r.user().Draining.Epoch != 1 || len(r.emptier.emptied) != 0 {
-			t.Fatalf("emptied %v, %+v", r.emptier.emptied, r.user())
+		if r.user().Draining.Epoch != 1 || len(r.emptied()) != 0 {
+			t.Fatalf("emptied %v, %+v", r.emptied(), r.user())
 		}
 		r.chain.set(func(c *fakeChain) { c.drop = nil })
 		r.settle(2)
@@ -146,12 +146,12 @@ func TestLeftoversGoAtTheNextStart(t *testing.T) {
 		r.ask()
 		r.drive(func() bool { return r.user().Active.Epoch == 3 })
 		draining := r.objectKey("github")
-		r.store.objects[kept] = []byte("put back")
-		r.emptier.emptied = nil
+		r.place(kept, []byte("put back"))
+		before := len(r.emptied())
 		r.restart()
 		r.pass(2 * time.Second)
-		if len(r.emptier.emptied) != 1 || len(r.under(1)) != 0 {
-			t.Fatalf("emptied %v, left %v", r.emptier.emptied, r.under(1))
+		if len(r.emptied()) != before+1 || len(r.under(1)) != 0 {
+			t.Fatalf("emptied %v, left %v", r.emptied(), r.under(1))
 		}
 		if _, err := r.store.get(draining); err != nil {
 			t.Fatalf("an object of the draining epoch: %v", err)
@@ -188,7 +188,7 @@ func TestDeadAnchorStopsDestruction(t *testing.T) {
 					r.look()
 					r.pass(10 * time.Second)
 				}
-				if r.user().Draining.Epoch != 1 || r.said(statement.KindDestroyEpoch) > 1 || len(r.emptier.emptied) != 0 {
+				if r.user().Draining.Epoch != 1 || r.said(statement.KindDestroyEpoch) > 1 || len(r.emptied()) != 0 {
 					t.Fatalf("destroyed without an anchor: %+v", r.user())
 				}
 				if !r.logged("drained but not destroyed") || !r.logged("anchor "+r.anchors[1].id.String()) {

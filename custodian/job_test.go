@@ -152,7 +152,7 @@ func TestWriteBetweenJobAndReceipt(t *testing.T) {
 		r.drive(func() bool { return r.user().Active.Epoch == 2 })
 		held := r.receipts()
 		r.mustPut("github", "newer", 1)
-		r.values[r.owner]["github"] = "newer"
+		r.values[r.owner.Wallet()]["github"] = "newer"
 		written := r.pointer("github")
 		for _, rc := range held {
 			check(t, r.jobs.receipt(t.Context(), rc))
@@ -179,7 +179,7 @@ func TestDeleteBetweenJobAndReceipt(t *testing.T) {
 		r.drive(func() bool { return r.user().Active.Epoch == 2 })
 		held := r.receipts()
 		r.must(r.owner, statement.Delete{User: r.owner.Wallet(), Agent: r.owner.Wallet(), Service: r.serviceID("github"), Version: 1})
-		delete(r.values[r.owner], "github")
+		delete(r.values[r.owner.Wallet()], "github")
 		for _, rc := range held {
 			check(t, r.jobs.receipt(t.Context(), rc))
 		}
@@ -204,11 +204,11 @@ func TestLyingRelayLosesNothing(t *testing.T) {
 			first = "openai"
 		}
 		r.mustPut(first, "newer", 1)
-		r.values[r.owner][first] = "newer"
+		r.values[r.owner.Wallet()][first] = "newer"
 		r.chain.set(func(c *fakeChain) { c.drop = func(k statement.Kind) bool { return k == statement.KindRotateBlobs } })
 		wantCode(t, r.jobs.receipt(t.Context(), held[0]), conflict)
 		r.pass(time.Minute)
-		for name := range r.values[r.owner] {
+		for name := range r.values[r.owner.Wallet()] {
 			if _, err := r.store.get(r.objectKey(name)); err != nil {
 				t.Errorf("%s: a verified row names an object that was deleted: %v", name, err)
 			}

@@ -118,12 +118,12 @@ func (r *rotating) betweenStarts() {
 	if d := u.Draining.Epoch; d != 0 && d+1 != u.Active.Epoch {
 		r.t.Fatalf("epochs %d and %d are live", d, u.Active.Epoch)
 	}
-	for name := range r.values[r.owner] {
+	for name := range r.values[r.owner.Wallet()] {
 		p := r.pointer(name)
 		if p.Epoch != u.Active.Epoch && p.Epoch != u.Draining.Epoch {
 			r.t.Fatalf("%s is in epoch %d, which is not live", name, p.Epoch)
 		}
-		if r.store.objects[r.objectKey(name)] == nil {
+		if r.object(r.objectKey(name)) == nil {
 			r.t.Fatalf("%s: a row names an object that is gone", name)
 		}
 	}

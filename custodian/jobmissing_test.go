@@ -1,7 +1,6 @@
 package custodian
 
 import (
-	"bytes"
 	"testing"
 	"time"
 
@@ -42,8 +41,8 @@ func TestMissingObject(t *testing.T) {
 			rotate(t, 1, func(t *testing.T, r *rotating) {
 				r.draining("github", "openai", "slack")
 				key := r.objectKey("github")
-				good := bytes.Clone(r.store.objects[key])
-				spoil(r.store.objects, key)
+				good := r.object(key)
+				r.objects(func(o map[string][]byte) { spoil(o, key) })
 				r.drive(func() bool { return r.user().Draining.LiveCount == 1 })
 				for range 3 {
 					_, err := r.courier.next(t.Context(), r.owner.Wallet())
@@ -56,7 +55,7 @@ func TestMissingObject(t *testing.T) {
 				if u := r.user(); u.Draining.LiveCount != 1 || u.Draining.Epoch != 1 {
 					t.Fatalf("%+v", u)
 				}
-				r.store.objects[key] = good
+				r.place(key, good)
 				r.settle(2)
 				r.intact()
 				if p := r.pointer("github"); p.MissingSince != 0 {
@@ -72,10 +71,10 @@ func TestFoundAgainIsReported(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
 		r.draining("github", "openai")
 		key := r.objectKey("github")
-		good := r.store.objects[key]
-		delete(r.store.objects, key)
+		good := r.object(key)
+		r.lose(key)
 		r.drive(func() bool { return r.pointer("github").MissingSince != 0 })
-		r.store.objects[key] = good
+		r.place(key, good)
 		_, err := r.jobs.next(t.Context(), api.JobRequest{User: r.owner.Wallet().String(), Rotator: r.courier.p.key()})
 		check(t, err)
 		if p := r.pointer("github"); p.MissingSince != 0 || p.Epoch != 1 || r.said(statement.KindReportLost) != 2 {
@@ -89,7 +88,7 @@ func TestFoundAgainIsReported(t *testing.T) {
 func TestLostObjectIsDroppedInTheEnd(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
 		r.draining("github", "openai")
-		delete(r.store.objects, r.objectKey("github"))
+		r.lose(r.objectKey("github"))
 		r.drive(func() bool { return r.pointer("github").MissingSince != 0 })
 		since := time.Now()
 		r.pass(71 * time.Hour)
@@ -105,7 +104,7 @@ func TestLostObjectIsDroppedInTheEnd(t *testing.T) {
 		if r.said(statement.KindDrop) != 1 {
 			t.Fatalf("%d drops", r.said(statement.KindDrop))
 		}
-		delete(r.values[r.owner], "github")
+		delete(r.values[r.owner.Wallet()], "github")
 		r.settle(2)
 		r.intact()
 	})
@@ -116,12 +115,7 @@ func TestOutageIsNotMissing(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
 		r.draining("github", "openai")
 		key := r.objectKey("github")
-		away := func(v bool) {
-			r.store.mu.Lock()
-			defer r.store.mu.Unlock()
-			r.store.away = v
-		}
-		away(true)
+		r.away(true)
 		for range 5 {
 			if _, err := r.courier.next(t.Context(), r.owner.Wallet()); err == nil {
 				t.Fatal("moved without a store")
@@ -134,7 +128,7 @@ func TestOutageIsNotMissing(t *testing.T) {
 		check(t, r.jobs.vouch(t.Context(), p.hello))
 		_, err := r.jobs.next(t.Context(), api.JobRequest{User: r.owner.Wallet().String(), Rotator: p.key(), Missing: []string{key}})
 		wantCode(t, err, storeUnavailable)
-		away(false)
+		r.away(false)
 		if r.said(statement.KindReportLost) != 0 {
 			t.Fatal("an outage was reported as a loss")
 		}

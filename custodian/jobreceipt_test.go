@@ -213,18 +213,17 @@ func TestRotatedReceiptIsChecked(t *testing.T) {
 		refuse("another new hash", conflict, f.sign(id, receipt.KindRotated, lie.Append(nil)))
 		// The store has to hold what the receipt names, now.
 		key := blobstore.Key(good.User, good.To, good.Rows[1].Service, good.Rows[1].NewBlob)
-		object := r.store.objects[key]
-		delete(r.store.objects, key)
+		object := r.object(key)
+		r.lose(key)
 		refuse("object missing", conflict, f.sign(id, receipt.KindRotated, body))
-		r.store.objects[key] = append(bytes.Clone(object), 0)
+		r.place(key, append(bytes.Clone(object), 0))
 		refuse("object longer", conflict, f.sign(id, receipt.KindRotated, body))
-		r.store.objects[key] = bytes.Clone(object)
-		r.store.objects[key][70] ^= 1
+		r.place(key, flip(object, 70))
 		refuse("object altered", conflict, f.sign(id, receipt.KindRotated, body))
-		r.store.objects[key] = object
-		r.store.away = true
+		r.place(key, object)
+		r.away(true)
 		refuse("store away", storeUnavailable, f.sign(id, receipt.KindRotated, body))
-		r.store.away = false
+		r.away(false)
 		check(t, r.jobs.receipt(t.Context(), f.sign(id, receipt.KindRotated, body)))
 		// A repeat finds everything moved.
 		check(t, r.jobs.receipt(t.Context(), f.sign(id, receipt.KindRotated, body)))

@@ -1,11 +1,13 @@
 package custodian
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +122,7 @@ type rotating struct {
 	courier *testCourier
 	cancel  context.CancelFunc
 	ended   chan struct{}
-	values  map[eip712.Key]map[string]string // acknowledged, by owner and name
+	values  map[agentkeys.Wallet]map[string]string // acknowledged, by owner and name
 
 	hook struct {
 		sync.Mutex
@@ -149,7 +151,7 @@ func newRotating(t *testing.T, anchors int) *rotating {
 	store := &fakeStore{objects: map[string][]byte{}}
 	r := &rotating{world: &world{t: t, vault: vault, home: t.TempDir(), chain: &fakeChain{vault: v, moved: make(chan struct{})},
 		store: store, log: &logs{}, owner: rulestest.Wallet("owner"), scribe: rulestest.Wallet("scribe")},
-		emptier: &emptier{s: store}, values: map[eip712.Key]map[string]string{}}
+		emptier: &emptier{s: store}, values: map[agentkeys.Wallet]map[string]string{}}
 	r.state, err = OpenState(r.home, true)
 	check(t, err)
 	r.kit = rulestest.Kit{Vault: vault, Custodian: r.state.Instance, Rotator: rulestest.Process("rotator")}
@@ -332,7 +334,7 @@ func (r *rotating) enrol(k eip712.Key) {
 		r.must(k, statement.Enrol{User: k.Wallet()})
 		r.drive(func() bool { return r.user().Active.Epoch == 1 })
 		r.must(k, statement.AdmitAgent{User: k.Wallet(), Agent: r.scribe.Wallet(), Role: statement.RoleAgent, Expires: r.in(365 * 86400)})
-		r.values[k] = map[string]string{}
+		r.values[k.Wallet()] = map[string]string{}
 	})
 }
 
@@ -342,11 +344,18 @@ func (r *rotating) keep(names ...string) {
 	for _, name := range names {
 		value := "value of " + name + " " + r.owner.Wallet().String()[:6]
 		r.mustPut(name, value, r.pointer(name).Version)
-		r.values[r.owner][name] = value
-		if r.chain.vault.Grant(agentkeys.Slot{User: r.owner.Wallet(), Agent: r.scribe.Wallet(), Service: r.serviceID(name)}).Version == 0 {
+		r.values[r.owner.Wallet()][name] = value
+		if !r.granted(name) {
 			r.grant(name, statement.ModeReveal, r.in(300*86400))
 		}
 	}
+}
+
+func (r *rotating) granted(name string) bool {
+	slot := agentkeys.Slot{User: r.owner.Wallet(), Agent: r.scribe.Wallet(), Service: r.serviceID(name)}
+	r.chain.mu.Lock()
+	defer r.chain.mu.Unlock()
+	return r.chain.vault.Grant(slot).Version != 0
 }
 
 // ask makes the next epoch due.
@@ -393,7 +402,7 @@ func (r *rotating) intact() {
 	r.t.Helper()
 	u := r.user()
 	r.forget()
-	for name, want := range r.values[r.owner] {
+	for name, want := range r.values[r.owner.Wallet()] {
 		if got, err := r.get(name); err != nil || got != want {
 			r.t.Errorf("%s reads %q, %v; want %q", name, got, err, want)
 		}
@@ -401,7 +410,7 @@ func (r *rotating) intact() {
 			r.t.Errorf("%s is in epoch %d, active is %d", name, p.Epoch, u.Active.Epoch)
 		}
 	}
-	if n := len(r.values[r.owner]); int(u.Active.LiveCount) != n || u.Draining.Epoch != 0 {
+	if n := len(r.values[r.owner.Wallet()]); int(u.Active.LiveCount) != n || u.Draining.Epoch != 0 {
 		r.t.Errorf("%d credentials in the active epoch, want %d; draining %d", u.Active.LiveCount, n, u.Draining.Epoch)
 	}
 	for _, a := range r.anchors {
@@ -428,7 +437,34 @@ func (r *rotating) under(epoch agentkeys.Epoch) (keys []string) {
 	return keys
 }
 
-// logged waits for a line of the log.
+// objects changes what the store holds behind everybody's back.
+func (r *rotating) objects(change func(map[string][]byte)) {
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	change(r.store.objects)
+}
+
+func (r *rotating) lose(key string) { r.objects(func(o map[string][]byte) { delete(o, key) }) }
+
+func (r *rotating) place(key string, b []byte) {
+	r.objects(func(o map[string][]byte) { o[key] = bytes.Clone(b) })
+}
+
+func (r *rotating) object(key string) (b []byte) {
+	r.objects(func(o map[string][]byte) { b = bytes.Clone(o[key]) })
+	return b
+}
+
+func (r *rotating) away(v bool) { r.objects(func(map[string][]byte) { r.store.away = v }) }
+
+// emptied lists the prefixes that were emptied.
+func (r *rotating) emptied() []string {
+	r.emptier.mu.Lock()
+	defer r.emptier.mu.Unlock()
+	return slices.Clone(r.emptier.emptied)
+}
+
+// logged says whether the log has a text.
 func (r *rotating) logged(text string) bool {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
