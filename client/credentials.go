@@ -50,14 +50,19 @@ func (c *Client) Read(ctx context.Context, name agentkeys.Service, slot agentkey
 	}
 	rcpt, err := record.ParseReceipt(v.Receipt)
 	if err != nil || !rcpt.Verify(c.at.Vault) || rcpt.Record.Version != v.Version {
+		cred.Secret.Wipe()
 		return Value{}, errors.New("read: the receipt does not match the value; keep both and tell the operator")
 	}
 	return Value{cred, v.Version, agentkeys.Epoch(v.Epoch), rcpt}, nil
 }
 
+// maxUnknown is how often a write without a known outcome is repeated.
+const maxUnknown = 2
+
 // Write stores a credential in a slot: zero is the shared one. previous is the
 // version it replaces, 0 for an empty slot; overwriting needs the owner's wallet.
-// While the first epoch opens it waits for a moment.
+// While the first epoch opens it waits for a moment; a write whose outcome is unknown
+// is repeated with its blob id, which cannot write twice.
 func (c *Client) Write(ctx context.Context, name agentkeys.Service, slot agentkeys.Wallet, cred credential.Credential, idle statement.IdleRule, previous uint64, owner *eip712.Key) (w api.Written, err error) {
 	b, err := cred.Append(nil)
 	if err != nil {
@@ -68,6 +73,7 @@ func (c *Client) Write(ctx context.Context, name agentkeys.Service, slot agentke
 	if !slot.IsZero() {
 		in.Agent = slot.String()
 	}
+	unknown := 0
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		if previous != 0 && owner != nil {
 			if in.Presence, err = c.presence(ctx, *owner, "overwrite", name, slot, previous); err != nil {
@@ -75,7 +81,14 @@ func (c *Client) Write(ctx context.Context, name agentkeys.Service, slot agentke
 			}
 		}
 		err = c.call(ctx, api.PathWrite, in, &w)
-		if api.CodeOf(err) != "epoch_opening" || wait > 5*time.Second {
+		var refusal *api.Error
+		switch {
+		case !errors.As(err, &refusal) || wait > 5*time.Second:
+			return w, err
+		case refusal.Code == "unknown_outcome" && len(refusal.BlobID) != 0 && unknown < maxUnknown:
+			in.BlobID = refusal.BlobID
+			unknown++
+		case refusal.Code != "epoch_opening":
 			return w, err
 		}
 		select {
