@@ -103,6 +103,21 @@ func TestLiveEpochIsNeverDestroyed(t *testing.T) {
 	})
 }
 
+// An anchor that has not erased the share is not called so, however drained the
+// epoch is: the chain could not know.
+func TestUnerasedShareIsNotCalledErased(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.drained("github")
+		r.pause()
+		if err := r.jobs.eraser.finish(t.Context(), r.share(1)); err == nil || r.said(statement.KindDestroyEpoch) != 0 {
+			t.Fatalf("%v, said %d times", err, r.said(statement.KindDestroyEpoch))
+		}
+		r.resume()
+		r.settle(2)
+		r.intact()
+	})
+}
+
 // A prefix is emptied only once the row proves the epoch destroyed.
 func TestPrefixStaysUntilTheChainAgrees(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
