@@ -18,7 +18,7 @@ import (
 )
 
 func agentCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "agent", Short: "Agents that use your credentials"}
+	c := group(&cobra.Command{Use: "agent", Short: "Agents that use your credentials", Example: "  agentkeys agent add scribe --for 30d\n  agentkeys agent revoke scribe"})
 	c.AddCommand(agentAdd(a), agentList(a), agentRevoke(a), agentRemove(a))
 	return c
 }

@@ -41,7 +41,7 @@ type auditRow struct {
 }
 
 func auditCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "What was used and seen"}
+	c := group(&cobra.Command{Use: "audit", Short: "What was used and seen", Example: "  agentkeys audit list"})
 	c.AddCommand(&cobra.Command{Use: "list", Short: "List the reads of your credentials, oldest first", Args: exactly(0, "no arguments"),
 		Example: "  agentkeys audit list",
 		RunE: func(cmd *cobra.Command, _ []string) error {

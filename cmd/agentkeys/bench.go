@@ -42,7 +42,7 @@ type processCost struct {
 }
 
 func benchCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "bench", Short: "Measure the running stack"}
+	c := group(&cobra.Command{Use: "bench", Short: "Measure the running stack", Example: "  agentkeys bench read --clients 64 --duration 10s"})
 	var clients int
 	var duration time.Duration
 	for _, kind := range []string{"read", "write"} {

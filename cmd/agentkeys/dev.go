@@ -20,8 +20,8 @@ import (
 
 func devCommand(a *app) *cobra.Command {
 	var dir, bin string
-	c := &cobra.Command{Use: "dev", Short: "The development stack on this machine",
-		Long: "Runs node, object store, custodian, operator and rotator on loopback. It does not protect from root:\n" + devstack.Limit + "."}
+	c := group(&cobra.Command{Use: "dev", Short: "The development stack on this machine", Example: "  agentkeys dev start\n  agentkeys dev status",
+		Long: "Runs node, object store, custodian, operator and rotator on loopback. It does not protect from root:\n" + devstack.Limit + "."})
 	c.PersistentFlags().StringVar(&dir, "dir", "", "directory of the stack (default: dev in the state directory)")
 	c.PersistentFlags().StringVar(&bin, "bin", "", "directory of the programs (default: beside this one, then PATH)")
 	place := func() string {
@@ -35,7 +35,7 @@ func devCommand(a *app) *cobra.Command {
 		return d
 	}
 	var stopOnEOF, force bool
-	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"),
+	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"), Example: "  agentkeys dev run",
 		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, stopOnEOF) }}
 	runCmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	reset := &cobra.Command{Use: "reset", Short: "Stop the stack and delete everything in it", Args: exactly(0, "no arguments"), Example: "  agentkeys dev reset --force",

@@ -17,7 +17,7 @@ import (
 )
 
 func epochCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "epoch", Short: "Epochs of your data keys"}
+	c := group(&cobra.Command{Use: "epoch", Short: "Epochs of your data keys", Example: "  agentkeys epoch list\n  agentkeys epoch rotate --wait"})
 	var wait bool
 	rotate := &cobra.Command{Use: "rotate", Short: "Make the next epoch due, now (you are asked for your passphrase)", Args: exactly(0, "no arguments"),
 		Example: "  agentkeys epoch rotate --wait",

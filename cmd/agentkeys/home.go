@@ -60,6 +60,9 @@ func (a *app) locate() error {
 		a.home = filepath.Join(h, ".agentkeys")
 	}
 	a.stdin = bufio.NewReader(a.in)
+	if _, err := agentkeys.ParseService(a.profileName); err != nil {
+		return usageError{errors.New("--profile: use a-z, 0-9, '.', '_', '-'")}
+	}
 	return nil
 }
 

@@ -72,8 +72,8 @@ func (a *app) importFile(ctx context.Context, path string) (done []stored, skipp
 	return done, skipped, nil
 }
 
-// parseEnv reads NAME=value lines: comments, export, single and double quotes.
-// Empty values are left out.
+// parseEnv reads NAME=value lines: comments, export, single and double quotes. What
+// it does not understand is an error, never another value. Empty values are left out.
 func parseEnv(b []byte) ([]envEntry, error) {
 	var out []envEntry
 	sc := bufio.NewScanner(bytes.NewReader(b))
@@ -83,11 +83,17 @@ func parseEnv(b []byte) ([]envEntry, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		if rest, ok := strings.CutPrefix(line, "export"); ok && strings.TrimLeft(rest, " \t") != rest {
+			line = strings.TrimSpace(rest)
+		}
+		name, value, ok := strings.Cut(line, "=")
 		if !ok {
 			return nil, fmt.Errorf("line %d: want NAME=value", n)
 		}
-		value = unquote(strings.TrimSpace(value))
+		value, err := unquote(value)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
 		if value == "" {
 			continue
 		}
@@ -103,14 +109,37 @@ func parseEnv(b []byte) ([]envEntry, error) {
 	return out, sc.Err()
 }
 
-func unquote(s string) string {
-	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
-		return s[1 : len(s)-1]
+// unquote takes off quotes and a comment behind the value. Backslashes mean
+// something in double quotes only: \n, \r, \t, \", \\, \$.
+func unquote(raw string) (string, error) {
+	s := strings.TrimSpace(raw)
+	if s == "" || s[0] != '"' && s[0] != '\'' {
+		if i := strings.Index(raw, " #"); i >= 0 {
+			s = strings.TrimSpace(raw[:i])
+		}
+		return s, nil
 	}
-	if i := strings.Index(s, " #"); i >= 0 {
-		return strings.TrimSpace(s[:i])
+	var out strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == s[0]:
+			rest := strings.TrimSpace(s[i+1:])
+			if rest != "" && rest[0] != '#' {
+				return "", errors.New("something follows the closing quote")
+			}
+			return out.String(), nil
+		case c == '\\' && s[0] == '"' && i+1 < len(s):
+			i++
+			at := strings.IndexByte(`nrt"\$`, s[i])
+			if at < 0 {
+				return "", errors.New("in double quotes a backslash wants n, r, t, \", $ or a backslash behind it; use single quotes")
+			}
+			out.WriteByte("\n\r\t\"\\$"[at])
+		default:
+			out.WriteByte(c)
+		}
 	}
-	return s
+	return "", errors.New("the closing quote is missing; a value must end on its line")
 }
 
 // serviceOf names a service after a variable: common endings say nothing.

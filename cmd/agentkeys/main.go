@@ -65,7 +65,11 @@ func (a *app) report(err error) int {
 		a.names(refusal)
 	}
 	if a.json {
-		if !errors.As(err, &refusal) {
+		switch {
+		case errors.As(err, &refusal):
+		case errors.As(err, &usage):
+			refusal = &api.Error{Status: exitUsage, Code: "usage", Message: err.Error()}
+		default:
 			refusal = &api.Error{Status: exitError, Code: "error", Message: err.Error()}
 		}
 		_ = json.NewEncoder(a.err).Encode(refusal)
@@ -90,15 +94,16 @@ func (a *app) names(e *api.Error) {
 }
 
 func rootCommand(a *app) *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:           "agentkeys",
 		Short:         "Your agents use your keys and never hold them",
+		Example:       "  agentkeys dev start && agentkeys init\n  agentkeys store github --host api.github.com\n  agentkeys agent add scribe && agentkeys grant github --to scribe --reveal",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return a.locate()
 		},
-	}
+	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")
 	root.PersistentFlags().StringVar(&a.profileName, "profile", "default", "profile to use")
@@ -107,6 +112,19 @@ func rootCommand(a *app) *cobra.Command {
 		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
 		devCommand(a), demoCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))
 	return root
+}
+
+// group is a command of which only the subcommands do something: a wrong one is a
+// usage error, none at all prints the help.
+func group(c *cobra.Command) *cobra.Command {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("%s has no command %q; see: %s --help", c.CommandPath(), args[0], c.CommandPath())}
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return c
 }
 
 // exactly is cobra.ExactArgs as a usage error.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -134,12 +135,12 @@ func (a *app) child(args, environ []string) error {
 	if f, ok := a.in.(*os.File); ok {
 		cmd.Stdin = f
 	}
-	if err := cmd.Start(); err != nil {
-		return usageError{fmt.Errorf("run: %w", err)}
-	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return usageError{fmt.Errorf("run: %w", err)}
+	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	for {
@@ -178,17 +179,19 @@ func without(environ []string, name string) []string {
 	return out
 }
 
-// forDuration parses how long an admission or a grant lasts.
+// longest is how long an admission or a grant may last.
+const longest = 365 * 24 * time.Hour
+
+// forDuration parses how long an admission or a grant lasts, at least a second.
 func forDuration(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days, "%d", &n); err == nil && n > 0 && n <= 365 {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
-	}
 	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, usageError{errors.New("--for: want a duration such as 1h, 30m or 7d")}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < time.Second || d > longest {
+		return 0, usageError{errors.New("--for: want a duration such as 1h, 30m or 7d, at most 365d")}
 	}
 	return d, nil
 }
