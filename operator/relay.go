@@ -127,7 +127,11 @@ func (r *Relay) enqueue(entries []*entry) error {
 
 // Run sends batches until ctx ends; what is queued then is answered with its error.
 func (r *Relay) Run(ctx context.Context) error {
+	last, answered := 0, time.Time{}
 	for {
+		if time.Since(answered) < crowdFor {
+			r.linger(ctx, last)
+		}
 		batch := r.next()
 		if len(batch) == 0 {
 			select {
@@ -139,10 +143,37 @@ func (r *Relay) Run(ctx context.Context) error {
 			continue
 		}
 		r.deliver(ctx, batch)
+		last, answered = len(batch), time.Now()
 		if ctx.Err() != nil {
 			r.abandon(ctx.Err())
 			return ctx.Err()
 		}
+	}
+}
+
+// lingerFor is how long a block's worth of statements is waited for, and crowdFor how
+// long after an answer those who got it are expected back.
+const (
+	lingerFor = 8 * time.Millisecond
+	crowdFor  = 250 * time.Millisecond
+)
+
+// linger lets a crowd gather again. Those who were answered together come back
+// together, a little apart; a transaction for the first of them alone would make all
+// others wait two blocks for it. A revocation waits for nobody, and neither does
+// whoever was alone.
+func (r *Relay) linger(ctx context.Context, last int) {
+	if last < 8 {
+		return
+	}
+	enough := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		waiting := len(r.queue[classOrdinary]) + len(r.queue[classRotation])
+		return waiting == 0 || waiting >= last/2 || len(r.queue[classRevocation]) > 0
+	}
+	for began := time.Now(); time.Since(began) < lingerFor && ctx.Err() == nil && !enough(); {
+		time.Sleep(time.Millisecond)
 	}
 }
 
