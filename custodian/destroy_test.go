@@ -236,13 +236,13 @@ func TestTwoUsersInOneCommit(t *testing.T) {
 		time.Sleep(13 * time.Second)
 		both(func() { r.look() })
 		before := [2]uint64{}
-		for i, a := range r.anchors {
-			before[i] = r.chain.vault.Anchor(statement.AnchorID(a.id)).Generation
+		for i := range r.anchors {
+			before[i] = r.anchor(i).Generation
 		}
 		r.resume()
 		r.pass(2 * time.Second)
 		for i, a := range r.anchors {
-			if g := r.chain.vault.Anchor(statement.AnchorID(a.id)).Generation; g != before[i]+1 {
+			if g := r.anchor(i).Generation; g != before[i]+1 {
 				t.Errorf("anchor %s went from generation %d to %d", a.id, before[i], g)
 			}
 		}

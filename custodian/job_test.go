@@ -39,7 +39,9 @@ func TestDue(t *testing.T) {
 		"rotate a user": {func(r *rotating) { r.act(statement.RotateUser{User: r.owner.Wallet()}) }, true},
 		"rotate all":    {func(r *rotating) { r.act(statement.RotateAll{}) }, true},
 		"revoked agent": {func(r *rotating) {
+			r.chain.mu.Lock()
 			c := r.chain.vault.Agent(r.owner.Wallet(), r.scribe.Wallet()).Counter
+			r.chain.mu.Unlock()
 			r.must(r.owner, statement.RevokeAgent{User: r.owner.Wallet(), Agent: r.scribe.Wallet(), Counter: c})
 		}, true},
 	} {

@@ -204,6 +204,8 @@ func TestEpochOpensOnce(t *testing.T) {
 			t.Fatalf("%+v", now)
 		}
 		r.intact()
+		r.pause()
+		defer r.resume()
 		if s := r.chain.vault.System(); s.LiveEpochs != 1 {
 			t.Fatalf("%+v", s)
 		}

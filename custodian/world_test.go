@@ -470,7 +470,9 @@ func (w *world) objectKey(name string) string {
 func (w *world) grant(name string, mode statement.Mode, expires uint64) {
 	w.t.Helper()
 	slot := agentkeys.Slot{User: w.owner.Wallet(), Agent: w.scribe.Wallet(), Service: w.serviceID(name)}
+	w.chain.mu.Lock()
 	g, a := w.chain.vault.Grant(slot), w.chain.vault.Agent(w.owner.Wallet(), w.scribe.Wallet())
+	w.chain.mu.Unlock()
 	w.must(w.owner, statement.Grant{User: slot.User, Agent: slot.Agent, Service: slot.Service, Previous: g.Version, Counter: a.Counter,
 		Mode: mode, Slot: statement.SlotShared, Expires: expires, SealedName: w.sealName(name)})
 }
