@@ -162,6 +162,13 @@ func (j *Jobs) move(ctx context.Context, user agentkeys.Wallet, u rules.User, ro
 	if entries, err = j.reportMissing(ctx, user, u, entries, missing); err != nil {
 		return api.Job{}, err
 	}
+	before := len(entries)
+	if entries, err = j.dropExpired(ctx, user, u, entries); err != nil {
+		return api.Job{}, err
+	}
+	if len(entries) < before && len(entries) == 0 {
+		return api.Job{Kind: api.JobWait, WaitMS: 10, Detail: "draining: what nobody read has expired"}, nil
+	}
 	if len(entries) == 0 {
 		j.s.hints.clear(user)
 		return api.Job{Kind: api.JobWait, WaitMS: 60_000, Detail: "draining: objects are missing from the store"}, nil

@@ -322,3 +322,35 @@ func TestCourierSeesOneUsersObjects(t *testing.T) {
 		r.intact()
 	})
 }
+
+// What its owner lets expire is dropped when nobody read it until the window's end;
+// what was read moved before, and everything else is carried.
+func TestIdleCredentialsExpire(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.keep("carried")
+		r.idle = statement.IdleExpire
+		for _, name := range []string{"unread", "read"} {
+			r.mustPut(name, "value of "+name, 0)
+		}
+		r.idle = 0
+		r.grant("read", statement.ModeReveal, r.in(300*86400))
+		r.pass(7 * day)
+		r.drive(func() bool { return r.user().Active.Epoch == 2 })
+		if _, err := r.get("read"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.courier.next(t.Context(), r.owner.Wallet()); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(72*time.Hour + time.Minute)
+		r.settle(2)
+		for name, want := range map[string]agentkeys.Epoch{"carried": 2, "read": 2, "unread": 0} {
+			if p := r.pointer(name); p.Epoch != want {
+				t.Errorf("%s is in epoch %d, want %d", name, p.Epoch, want)
+			}
+		}
+		if !r.logged("a credential expired") {
+			t.Error("nothing says that a credential expired")
+		}
+	})
+}

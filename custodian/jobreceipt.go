@@ -238,16 +238,53 @@ func (j *Jobs) report(ctx context.Context, slot agentkeys.Slot, p rules.Pointer,
 	}
 }
 
+// dropExpired removes the rows of credentials that their owner let expire: nobody read
+// them while they drained, and the window is over. The rest stays in the job.
+func (j *Jobs) dropExpired(ctx context.Context, user agentkeys.Wallet, u rules.User, entries []rotation.Entry) ([]rotation.Entry, error) {
+	params, err := j.s.Params(ctx)
+	if err != nil {
+		return nil, j.s.chainFailed(err)
+	}
+	if blockTime(j.s.cfg.Chain.Head()) <= u.Active.Opened+params.DrainWindow {
+		return entries, nil
+	}
+	kept := entries[:0]
+	for _, e := range entries {
+		slot := agentkeys.Slot{User: user, Agent: e.Agent, Service: e.Service}
+		p, ok, _, err := one(ctx, j.s.cfg.Chain, rules.PointerKey(slot), rules.ParsePointer)
+		if err != nil {
+			return nil, j.s.chainFailed(err)
+		}
+		if !ok || p.Idle != statement.IdleExpire {
+			kept = append(kept, e)
+			continue
+		}
+		if err := j.drop(ctx, slot, p, statement.DropExpired); err != nil {
+			return nil, fmt.Errorf("drop of an expired credential: %w", err)
+		}
+		j.s.log.Warn("a credential expired: nobody read it while its epoch drained", "user", user.String(), "service", slot.Service.String())
+	}
+	return kept, nil
+}
+
+// drop has a row removed and its object deleted after the grace.
+func (j *Jobs) drop(ctx context.Context, slot agentkeys.Slot, p rules.Pointer, why statement.DropReason) error {
+	s := statement.Drop{User: slot.User, Agent: slot.Agent, Service: slot.Service, Version: p.Version, Hash: p.Hash,
+		Reason: why, ValidUntil: j.s.statementValidUntil()}
+	err := j.k.submit(ctx, s, rules.PointerKey(slot), func(v []byte) bool { return v == nil })
+	if err == nil {
+		j.eraser.discard(slot.User, blobstore.Key(slot.User, p.Epoch, slot.Service, p.Blob))
+	}
+	return err
+}
+
 // dropLost removes the row of an object that has been missing for long enough.
 func (j *Jobs) dropLost(ctx context.Context, slot agentkeys.Slot, p rules.Pointer) {
 	params, err := j.s.Params(ctx)
 	if err != nil || blockTime(j.s.cfg.Chain.Head()) < p.MissingSince+params.LostAfter {
 		return
 	}
-	s := statement.Drop{User: slot.User, Agent: slot.Agent, Service: slot.Service, Version: p.Version, Hash: p.Hash,
-		Reason: statement.DropLost, ValidUntil: j.s.statementValidUntil()}
-	err = j.k.submit(ctx, s, rules.PointerKey(slot), func(v []byte) bool { return v == nil })
-	if err != nil {
+	if err := j.drop(ctx, slot, p, statement.DropLost); err != nil {
 		j.s.log.Warn("drop of a lost object failed, will come again", "error", err.Error())
 	}
 }

@@ -283,6 +283,7 @@ type world struct {
 	log    *logs
 	step   func(string)
 	state  *State
+	idle   statement.IdleRule // of what is put; 0 = carry
 	s      *Server
 
 	owner, scribe eip712.Key
@@ -506,7 +507,7 @@ func secretBytes(t testing.TB, value string) []byte {
 // put stores a value as the owner; previous 0 is a first write.
 func (w *world) put(name, value string, previous uint64) (api.Written, error) {
 	w.t.Helper()
-	in := api.Write{Service: name, Credential: secretBytes(w.t, value), Idle: uint8(statement.IdleCarry), Previous: previous}
+	in := api.Write{Service: name, Credential: secretBytes(w.t, value), Idle: uint8(max(w.idle, statement.IdleCarry)), Previous: previous}
 	if previous != 0 {
 		in.Presence = w.presence("overwrite", name, previous)
 	}
