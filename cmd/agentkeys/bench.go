@@ -17,6 +17,7 @@ import (
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
 	"example.org/agentkeys/credential"
+	"example.org/agentkeys/internal/devstack"
 	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
 )
@@ -99,10 +100,15 @@ func (a *app) bench(ctx context.Context, kind string, clients int, duration time
 	if err != nil {
 		return benchResult{}, err
 	}
-	before := costs()
+	p, err := a.loadProfile()
+	if err != nil {
+		return benchResult{}, err
+	}
+	stack := stackProcesses(p.Dev)
+	before := costs(stack)
 	r := load(ctx, clients, duration, op)
 	r.Name, r.Pace = kind, "timeout_commit 0, 1 validator"
-	r.Processes = perRequest(before, costs(), r.Count)
+	r.Processes = perRequest(before, costs(stack), r.Count)
 	return r, ctx.Err()
 }
 
@@ -195,38 +201,54 @@ type cost struct {
 	rss   float64
 }
 
-// costs reads /proc for the programs of this project; elsewhere it is empty.
-func costs() map[string]cost {
-	out := map[string]cost{}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
+// stackProcesses finds the programs of the development stack in dir, and this one, in
+// /proc; elsewhere there are none.
+func stackProcesses(dir string) map[string]string {
+	self := strconv.Itoa(os.Getpid())
+	out := map[string]string{self: "agentkeys bench"}
+	supervisor, err := devstack.Running(dir)
+	if dir == "" || err != nil || supervisor == 0 {
 		return out
 	}
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		exe, err := os.Readlink("/proc/" + e.Name() + "/exe")
+	below := map[string]bool{strconv.Itoa(supervisor): true}
+	for range 3 { // supervisor, servers, the operator's rotator
+		entries, err := os.ReadDir("/proc")
 		if err != nil {
-			continue
+			return out
 		}
-		name := strings.TrimSuffix(exe[strings.LastIndexByte(exe, '/')+1:], " (deleted)")
-		if strings.HasPrefix(name, "agentkeys") {
-			c := readCost(e.Name())
-			old := out[name]
-			out[name] = cost{old.ticks + c.ticks, old.rss + c.rss}
+		for _, e := range entries {
+			if f := procStat(e.Name()); len(f) > 1 && below[f[1]] {
+				below[e.Name()] = true
+			}
+		}
+	}
+	for pid := range below {
+		if exe, err := os.Readlink("/proc/" + pid + "/exe"); err == nil {
+			out[pid] = strings.TrimSuffix(exe[strings.LastIndexByte(exe, '/')+1:], " (deleted)")
 		}
 	}
 	return out
 }
 
-func readCost(pid string) (c cost) {
+func costs(processes map[string]string) map[string]cost {
+	out := map[string]cost{}
+	for pid, name := range processes {
+		out[name] = readCost(pid)
+	}
+	return out
+}
+
+// procStat gives the fields after the name: state, parent, ...
+func procStat(pid string) []string {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
-		return c
+		return nil
 	}
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) > 21 {
+	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+}
+
+func readCost(pid string) (c cost) {
+	if f := procStat(pid); len(f) > 21 {
 		user, _ := strconv.ParseUint(f[11], 10, 64)
 		system, _ := strconv.ParseUint(f[12], 10, 64)
 		pages, _ := strconv.ParseFloat(f[21], 64)
@@ -241,7 +263,7 @@ func perRequest(before, after map[string]cost, n int) map[string]processCost {
 	out := map[string]processCost{}
 	for name, c := range after {
 		p := processCost{RSS: c.rss}
-		if n > 0 {
+		if n > 0 && c.ticks >= before[name].ticks {
 			p.CPU = float64(c.ticks-before[name].ticks) * msPerTick / float64(n)
 		}
 		out[name] = p
