@@ -215,7 +215,7 @@ func TestThiefOpensWhatIsLive(t *testing.T) {
 		anchor string
 		want   map[agentkeys.Epoch]Count
 	}{
-		"today":                         {h.anchorDir, map[agentkeys.Epoch]Count{1: {1, 0}, 2: {1, 0}, 3: {1, 1}}},
+		"today": {h.anchorDir, map[agentkeys.Epoch]Count{1: {1, 0}, 2: {1, 0}, 3: {1, 1}}},
 		// The next share came in under the same root: it opens until that root is left.
 		"an anchor copied with epoch 1": {early, map[agentkeys.Epoch]Count{1: {1, 1}, 2: {1, 1}, 3: {1, 0}}},
 		"an anchor copied with both":    {both, map[agentkeys.Epoch]Count{1: {1, 1}, 2: {1, 1}, 3: {1, 0}}},
