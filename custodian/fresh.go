@@ -35,7 +35,7 @@ func (f *freshness) within(age time.Duration) bool {
 }
 
 const (
-	beatTimeout = 10 * time.Second
+	beatTimeout = 6 * time.Second
 	beatTries   = 3
 	beatWait    = beatTimeout / (beatTries + 1) // for one beat's proof: a lost one is sent again
 )
