@@ -7,7 +7,7 @@
 package vault
 
 const (
-	// ModuleName names the module in genesis and in events.
+	// ModuleName names the module in genesis.
 	ModuleName = "vault"
 	// StoreKey names the store whose rows are proved to clients.
 	StoreKey = "vault"

@@ -65,7 +65,13 @@ func (k Keeper) one(ctx sdk.Context, wire []byte, apply rule) (rules.Result, err
 		return r, err
 	}
 	for _, e := range r.Events {
-		cached.EventManager().EmitEvent(sdkEvent(e))
+		typed, err := typedEvent(e)
+		if err != nil {
+			return r, err
+		}
+		if err := cached.EventManager().EmitTypedEvent(typed); err != nil {
+			return r, err
+		}
 	}
 	write()
 	return r, nil
@@ -84,14 +90,6 @@ func (k Keeper) EndBlock(c context.Context) error {
 		return err
 	}
 	return rules.Touch(k.rows.OpenKVStore(ctx), uint64(ctx.BlockHeight()), users, scope)
-}
-
-func sdkEvent(e rules.Event) sdk.Event {
-	attributes := make([]sdk.Attribute, len(e.Attributes))
-	for i, a := range e.Attributes {
-		attributes[i] = sdk.NewAttribute(a[0], a[1])
-	}
-	return sdk.NewEvent(e.Name, attributes...)
 }
 
 func packIndices(skipped []uint16) []byte {

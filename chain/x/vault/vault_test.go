@@ -2,9 +2,12 @@ package vault_test
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	sdk "github.com/cosmos/cosmos-sdk/types"
 
 	"example.org/agentkeys/chain/chaintest"
 	"example.org/agentkeys/chain/x/vault"
@@ -201,13 +204,19 @@ func TestEventsNameWhatHappened(t *testing.T) {
 	key, agent := rulestest.Wallet("alice"), rulestest.Wallet("scribe").Wallet()
 	revoke := sign(t, c, key, statement.RevokeAgent{User: key.Wallet(), Agent: agent})
 	block := c.Block(c.Relayer.Tx(t, c.App, submit(c, enrol(t, c, "alice"), revoke, revoke)))
+	want := &vault.EventAgentRevoked{User: key.Wallet().String(), Agent: agent.String()}
 	seen := 0
 	for _, e := range block.TxResults[0].Events {
-		if e.Type == "AgentRevoked" {
-			seen++
+		if !strings.HasPrefix(e.Type, "agentkeys.") {
+			continue
 		}
+		got, err := sdk.ParseTypedEvent(e)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v, %v; want %v", got, err, want)
+		}
+		seen++
 	}
 	if seen != 1 {
-		t.Fatalf("AgentRevoked %d times, want once: a repeat is no event", seen)
+		t.Fatalf("%d events of the vault, want 1: a repeat is no event", seen)
 	}
 }
