@@ -56,7 +56,7 @@ func arrows() []arrow {
 		{"cmd/agentkeys", "the command of people and agents", "agentkeys api auditor client credential eip712 erasure internal/devstack internal/service internal/thief ledger record seed statement"},
 		{"cmd/agentkeys-custodian", "TEE-A as a process", "agentkeys attest blobstore custodian erasure internal/service ledger statement token"},
 		{"cmd/agentkeys-rotator", "TEE-B as a process", "agentkeys attest rotator"},
-		{"cmd/agentkeys-operator", "the operator as a process", "agentkeys api internal/service ledger operator rules statement"},
+		{"cmd/agentkeys-operator", "the operator as a process", "agentkeys api attest internal/service ledger operator rules statement"},
 		{"e2e", "tests of the whole on real processes", ""},
 		{"scripts", "tests of the scripts", ""},
 		{"scripts/testsum", "counts tests for `make test`", ""},
