@@ -395,11 +395,26 @@ func (r *rotating) settle(epoch agentkeys.Epoch) {
 	})
 }
 
+// opened waits until the trees are open: a crash at the very end leaves nothing else
+// to do that would wait for it.
+func (r *rotating) opened() {
+	r.t.Helper()
+	for _, a := range r.anchors {
+		for n := 0; a.alive() == nil && r.keeper.set.Tree(a.id) == nil; n++ {
+			if n == 100 {
+				r.t.Fatalf("anchor %s does not open", a.id)
+			}
+			r.pass(time.Second)
+		}
+	}
+}
+
 // intact checks what has to hold once an epoch is open and alone: everything
 // acknowledged reads from the store, every pointer is in the active epoch, no tree
 // has a share of another one and each anchor holds one root.
 func (r *rotating) intact() {
 	r.t.Helper()
+	r.opened()
 	u := r.user()
 	r.forget()
 	for name, want := range r.values[r.owner.Wallet()] {
