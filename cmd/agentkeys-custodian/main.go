@@ -31,6 +31,7 @@ type config struct {
 }
 
 func main() {
+	service.Tune()
 	c, err := parse(os.Args[1:])
 	if err == nil {
 		err = run(c)

@@ -19,6 +19,7 @@ import (
 )
 
 func main() {
+	service.Tune()
 	root := &cobra.Command{Use: "agentkeys-operator", Short: "Relay, scheduler and courier of an AgentKeys vault",
 		SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(startCommand(), rotateCommand(), statusCommand(), enclaveCommand(), anchorCommand())

@@ -25,8 +25,8 @@ import (
 func main() {
 	// Descriptor 3 is looked at before anything else can have opened it.
 	ready := inheritedPipe(3)
-	// A node is idle most of the time: memory counts more than collection.
-	debug.SetGCPercent(50)
+	// The live heap is small beside what each block allocates: collect less often.
+	debug.SetGCPercent(200)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := rootCommand(ready).ExecuteContext(ctx); err != nil {
