@@ -161,6 +161,9 @@ func TestFailureWaitsLonger(t *testing.T) {
 				t.Errorf("pause %d is %v after %v", i, gap, before)
 			}
 		}
+		if last := at[len(at)-1] - at[len(at)-2]; last != 30*time.Second {
+			t.Errorf("after five minutes the pause is %v", last)
+		}
 		if n := len(c.asked[good]); n != 30 {
 			t.Errorf("the other user is asked for %d times in 5 minutes, want every 10 s", n)
 		}
