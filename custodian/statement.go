@@ -19,7 +19,7 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	if err != nil || !st.Body.Kind().ByUser() {
 		return api.Accepted{}, badRequest.because("", "statement: not a user's statement in its wire form")
 	}
-	user := userOf(st.Body)
+	user := statement.UserOf(st.Body)
 	digest, err := eip712.Digest(s.cfg.Vault, st.Body)
 	if err != nil || eip712.Verify(digest, st.User, user) != nil {
 		return api.Accepted{}, signatureInvalid.because("Sign it with the user's wallet, for this vault", "the statement is not signed by %s", user)
@@ -102,22 +102,4 @@ func (s *Server) deleted(ctx context.Context, body statement.Body) (key string, 
 		return "", false
 	}
 	return blobstore.Key(d.User, p.Epoch, d.Service, p.Blob), held
-}
-
-func userOf(b statement.Body) agentkeys.Wallet {
-	switch x := b.(type) {
-	case statement.Enrol:
-		return x.User
-	case statement.AdmitAgent:
-		return x.User
-	case statement.RevokeAgent:
-		return x.User
-	case statement.Grant:
-		return x.User
-	case statement.Delete:
-		return x.User
-	case statement.AskRotation:
-		return x.User
-	}
-	return agentkeys.Wallet{}
 }

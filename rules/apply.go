@@ -140,7 +140,7 @@ func (t *tx) load() error {
 func (t *tx) verify(s statement.Signed) error {
 	if s.Body.Kind().ByUser() {
 		d, err := eip712.Digest(t.vault, s.Body)
-		if err != nil || eip712.Verify(d, s.User, signer(s.Body)) != nil {
+		if err != nil || eip712.Verify(d, s.User, statement.UserOf(s.Body)) != nil {
 			return refuse(BadSignature, "signature: not by the user of this vault's statement")
 		}
 		return nil
@@ -174,24 +174,6 @@ func (t *tx) enclave(role statement.EnclaveRole, key agentkeys.ProcessKey) error
 		return refuse(NotRegistered, "process %s expired", key)
 	}
 	return nil
-}
-
-func signer(b statement.Body) agentkeys.Wallet {
-	switch s := b.(type) {
-	case statement.Enrol:
-		return s.User
-	case statement.AdmitAgent:
-		return s.User
-	case statement.RevokeAgent:
-		return s.User
-	case statement.Grant:
-		return s.User
-	case statement.Delete:
-		return s.User
-	case statement.AskRotation:
-		return s.User
-	}
-	return agentkeys.Wallet{}
 }
 
 // apply runs the handler and returns the user whose log takes the statement, nil

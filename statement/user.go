@@ -180,3 +180,22 @@ func readAskRotation(r *agentkeys.Reader) (s AskRotation) {
 	s.Due = agentkeys.Epoch(r.U32())
 	return s
 }
+
+// UserOf is the wallet that signs a user's statement; zero for any other body.
+func UserOf(b Body) agentkeys.Wallet {
+	switch s := b.(type) {
+	case Enrol:
+		return s.User
+	case AdmitAgent:
+		return s.User
+	case RevokeAgent:
+		return s.User
+	case Grant:
+		return s.User
+	case Delete:
+		return s.User
+	case AskRotation:
+		return s.User
+	}
+	return agentkeys.Wallet{}
+}
