@@ -33,7 +33,8 @@ type benchResult struct {
 	PerSecond float64                `json:"per_second"`
 	P50       float64                `json:"p50_ms"`
 	P99       float64                `json:"p99_ms"`
-	Errors    map[string]int         `json:"errors"`
+	Errors    int                    `json:"errors"`
+	Codes     map[string]int         `json:"error_codes,omitempty"`
 	Processes map[string]processCost `json:"processes"`
 }
 
@@ -56,7 +57,7 @@ func benchCommand(a *app) *cobra.Command {
 					return err
 				}
 				return a.data(r, func(w io.Writer) {
-					fmt.Fprintf(w, "%s, %d clients, %s: %.0f/s, p50 %.2f ms, p99 %.2f ms, errors %d\n", r.Name, r.Clients, r.Pace, r.PerSecond, r.P50, r.P99, total(r.Errors))
+					fmt.Fprintf(w, "%s, %d clients, %s: %.0f/s, p50 %.2f ms, p99 %.2f ms, errors %d\n", r.Name, r.Clients, r.Pace, r.PerSecond, r.P50, r.P99, r.Errors)
 					for _, n := range sortedKeys(r.Processes) {
 						fmt.Fprintf(w, "  %-20s %.2f ms CPU a request, %.0f MiB\n", n, r.Processes[n].CPU, r.Processes[n].RSS)
 					}
@@ -67,13 +68,6 @@ func benchCommand(a *app) *cobra.Command {
 		c.AddCommand(sub)
 	}
 	return c
-}
-
-func total(m map[string]int) (n int) {
-	for _, v := range m {
-		n += v
-	}
-	return n
 }
 
 func sortedKeys[V any](m map[string]V) (keys []string) {
@@ -160,7 +154,7 @@ func load(ctx context.Context, clients int, duration time.Duration, op func(cont
 	defer cancel()
 	var mu sync.Mutex
 	var times []time.Duration
-	r := benchResult{Clients: clients, Errors: map[string]int{}}
+	r := benchResult{Clients: clients, Codes: map[string]int{}}
 	began := time.Now()
 	end := began.Add(duration)
 	var wg sync.WaitGroup
@@ -180,7 +174,8 @@ func load(ctx context.Context, clients int, duration time.Duration, op func(cont
 			defer mu.Unlock()
 			times = append(times, mine...)
 			for k, v := range errs {
-				r.Errors[k] += v
+				r.Codes[k] += v
+				r.Errors += v
 			}
 		})
 	}
