@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
@@ -30,8 +31,12 @@ func testOperator(t *testing.T) (*Operator, *memorySender, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &memorySender{}
+	s := &memorySender{looks: make(chan agentkeys.Wallet, 8)}
 	o.relay.send = s
+	o.scheduler.step = func(_ context.Context, u agentkeys.Wallet, _ uint64) (time.Duration, error) {
+		s.looks <- u
+		return -1, nil
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.Run(ctx) }()
@@ -153,17 +158,13 @@ func TestChainAwayOverHTTP(t *testing.T) {
 }
 
 func TestLook(t *testing.T) {
-	o, _, url := testOperator(t)
+	_, s, url := testOperator(t)
 	u := agentkeys.Wallet{5}
 	if status, _ := post(t, url+"/v1/look", strings.NewReader(`{"user":"`+u.String()+`"}`)); status != http.StatusOK {
 		t.Errorf("status %d", status)
 	}
-	o.scheduler.mu.Lock()
-	_, failed := o.scheduler.fail[u]
-	_, due := o.scheduler.due[u]
-	o.scheduler.mu.Unlock()
-	if !failed && !due {
-		t.Error("the user is not looked at")
+	if got := <-s.looks; got != u {
+		t.Errorf("looked at %s", got)
 	}
 	for _, body := range []string{"", `{"user":1}`, `{"user":"me"}`} {
 		if status, _ := post(t, url+"/v1/look", strings.NewReader(body)); status != http.StatusBadRequest {

@@ -28,6 +28,7 @@ type memorySender struct {
 	mu      sync.Mutex
 	batches [][][]byte
 	answer  func(ctx context.Context, parts [][]byte) (uint64, []ledger.Result, error)
+	looks   chan agentkeys.Wallet // whom the scheduler of a test asked for
 }
 
 func (m *memorySender) Send(ctx context.Context, typeURL string, parts [][]byte) (uint64, []ledger.Result, error) {

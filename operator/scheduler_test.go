@@ -150,7 +150,7 @@ func TestFailureWaitsLonger(t *testing.T) {
 		s.Look(bad, 42)
 		s.Look(bad, 41)
 		s.Look(good, 0)
-		play(t, s, 5*time.Minute)
+		play(t, s, 5*time.Minute-time.Second)
 		at := c.asked[bad]
 		if len(at) < 12 {
 			t.Fatalf("asked %d times", len(at))
