@@ -74,7 +74,7 @@ func (n *Node) subscribe(ctx context.Context, seen func(uint64)) error {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { pingLoop(ctx, cancel, c) })
-	return readHeights(ctx, c, seen)
+	return n.readHeights(ctx, c, seen)
 }
 
 // pingLoop ends a subscription whose peer is gone without a word: an idle chain sends
@@ -98,7 +98,10 @@ func pingLoop(ctx context.Context, cancel context.CancelFunc, c *websocket.Conn)
 	}
 }
 
-func readHeights(ctx context.Context, c *websocket.Conn, seen func(uint64)) error {
+// readHeights reads events. Once the subscription is answered it asks for the height:
+// a block made between the last poll and the subscription has no event, and on an
+// idle chain no other block would come to show it.
+func (n *Node) readHeights(ctx context.Context, c *websocket.Conn, seen func(uint64)) error {
 	for {
 		_, b, err := c.Read(ctx)
 		if err != nil {
@@ -108,9 +111,14 @@ func readHeights(ctx context.Context, c *websocket.Conn, seen func(uint64)) erro
 		if err != nil {
 			return err
 		}
-		if height != 0 {
-			seen(height)
+		if height == 0 {
+			s, err := n.Status(ctx)
+			if err != nil {
+				return err
+			}
+			height = s.Height
 		}
+		seen(height)
 	}
 }
 

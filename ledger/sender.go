@@ -196,6 +196,13 @@ func (s *Sender) watch(ctx context.Context, tx []byte, next *uint64, timeout uin
 		case <-ctx.Done():
 			return Inclusion{}, ctx.Err()
 		case <-limit.C:
+			// An event may have been lost: ask before the same bytes are sent again.
+			if height := s.latest(ctx); height >= *next {
+				in, err := s.node.Included(ctx, tx, *next, height)
+				if err == nil {
+					return in, nil
+				}
+			}
 			return Inclusion{}, ErrNotIncluded
 		case <-moved:
 		}

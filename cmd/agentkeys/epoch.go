@@ -198,7 +198,7 @@ func printExposure(w io.Writer, x exposed) {
 	}
 	fmt.Fprintf(w, "Whoever owns the vault now reads %d credentials. Destroyed epochs: nothing.\n", x.Credentials)
 	if len(x.Unused) > 0 {
-		fmt.Fprintf(w, "Unused for 30 days, delete them? %s\n", strings.Join(x.Unused, " "))
+		fmt.Fprintf(w, "Not read for 30 days, or never; delete them? %s\n", strings.Join(x.Unused, " "))
 	}
 	if len(x.Ungranted) > 0 {
 		fmt.Fprintf(w, "Granted to nobody: %s\n", strings.Join(x.Ungranted, " "))

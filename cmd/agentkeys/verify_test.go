@@ -149,12 +149,12 @@ func TestVerifyUsage(t *testing.T) {
 	if code := run([]string{"verify", "--bundle", "x", "--save", "y"}, strings.NewReader(""), &out, &errOut); code != exitUsage {
 		t.Errorf("exit %d: %s", code, &errOut)
 	}
-	for _, text := range []string{"", "0x00 11", "x", "0xba1bdcfd349735e5c8d0b35496f0f02753f67c68 22"} {
+	for _, text := range []string{"", "0x00 keybytes", "x", "0xba1bdcfd349735e5c8d0b35496f0f02753f67c68 keybytes"} {
 		path := filepath.Join(t.TempDir(), "key")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readViewingKey(path); err == nil || strings.Contains(err.Error(), "11") {
+		if _, err := readViewingKey(path); err == nil || strings.Contains(err.Error(), "keybytes") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
