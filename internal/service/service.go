@@ -29,8 +29,12 @@ func Context(stopOnEOF bool) (context.Context, context.CancelFunc) {
 }
 
 // Tune lets the heap grow further between collections than Go's default: these
-// servers keep little and allocate much for each request.
-func Tune() { debug.SetGCPercent(400) }
+// servers keep little and allocate much for each request. The limit is soft: above it
+// the collector works as hard as it takes.
+func Tune() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(96 << 20)
+}
 
 // Ready writes the line "ready {json}" to descriptor 3 if the parent opened it, and
 // to standard output otherwise.

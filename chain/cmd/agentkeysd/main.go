@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -25,8 +24,6 @@ import (
 func main() {
 	// Descriptor 3 is looked at before anything else can have opened it.
 	ready := inheritedPipe(3)
-	// The live heap is small beside what each block allocates: collect less often.
-	debug.SetGCPercent(200)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := rootCommand(ready).ExecuteContext(ctx); err != nil {
