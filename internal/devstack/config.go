@@ -5,6 +5,7 @@
 package devstack
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/statement"
@@ -86,6 +88,30 @@ func (c Config) API() string { return url("https", c.Ports.API) }
 
 // Relay is the operator's address.
 func (c Config) Relay() string { return url("http", c.Ports.Relay) }
+
+// await waits for the ports to be free: those of a stack that was killed are, once
+// its processes have noticed.
+func (p Ports) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, portsWithin)
+	defer cancel()
+	for _, port := range []int{p.RPC, p.S3, p.STS, p.API, p.Operator, p.Relay} {
+		for {
+			l, err := net.Listen("tcp", addr(port))
+			if err == nil {
+				l.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("dev: port %d is in use; stop what listens on %s, or choose another in dev.json and run dev start again: %w", port, addr(port), err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+const portsWithin = 10 * time.Second
 
 func url(scheme string, port int) string { return scheme + "://" + addr(port) }
 func addr(port int) string               { return fmt.Sprintf("127.0.0.1:%d", port) }

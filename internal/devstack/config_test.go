@@ -3,6 +3,7 @@ package devstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -222,4 +223,28 @@ func TestDevParams(t *testing.T) {
 func writeAt(f *os.File, pid int) error {
 	_, err := f.WriteAt([]byte(strconv.Itoa(pid)+"\n"), 0)
 	return err
+}
+
+// A port that somebody else has is named before anything is started on it.
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	free, err := freePorts(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := l.Addr().(*net.TCPAddr).Port
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err = Ports{free[0], free[1], free[2], free[3], free[4], taken}.await(ctx)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("port %d is in use", taken)) {
+		t.Fatalf("await: %v", err)
+	}
+	l.Close()
+	if err := (Ports{free[0], free[1], free[2], free[3], free[4], taken}).await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }

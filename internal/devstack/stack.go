@@ -159,6 +159,9 @@ func (s *Stack) say(what string) {
 
 // Run starts everything, calls ready once, and keeps it running until ctx ends.
 func (s *Stack) Run(ctx context.Context, ready func(Config) error) error {
+	if err := s.cfg.Ports.await(ctx); err != nil {
+		return err
+	}
 	if err := s.initChain(ctx); err != nil {
 		return err
 	}
