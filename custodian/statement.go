@@ -33,6 +33,9 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{in.Wire})
+	if code := api.CodeOf(err); code == "enrol_limited" || code == "relay_busy" {
+		return api.Accepted{}, err // it was not taken; the relay's own words say when to come again
+	}
 	if err != nil {
 		s.log.Warn("relay", "error", err.Error())
 		return api.Accepted{}, unknownOutcome.because("Send the same statement again: a repeat is harmless", "no block has answered yet")

@@ -35,6 +35,9 @@ type Config struct {
 	Stderr     io.Writer // of the rotator
 }
 
+// errEnrols is answered while too many new users come at once.
+var errEnrols = &api.Error{Status: 429, Code: "enrol_limited", Message: "too many new users at once", Next: "Try again in a minute", Retry: true}
+
 // Operator is one running operator.
 type Operator struct {
 	cfg       Config

@@ -36,6 +36,7 @@ type Relay struct {
 	mu     sync.Mutex
 	queue  [3][]*entry // by class
 	closed error       // why nothing is taken any more
+	enrols enrolLimit
 	kick   chan struct{}
 
 	Transactions, Statements, Refused atomic.Uint64
@@ -110,6 +111,9 @@ func (r *Relay) enqueue(entries []*entry) error {
 	if len(r.queue[0])+len(r.queue[1])+len(r.queue[2])+len(entries) > maxQueue {
 		return errBusy
 	}
+	if !r.enrols.take(time.Now(), entries) {
+		return errEnrols
+	}
 	for _, e := range entries {
 		select {
 		case <-e.done:
@@ -123,6 +127,38 @@ func (r *Relay) enqueue(entries []*entry) error {
 	default:
 	}
 	return nil
+}
+
+// enrolLimit is a token bucket: anybody may enrol, at the vault's expense and for
+// good, so nobody may do it without end.
+type enrolLimit struct {
+	used float64
+	at   time.Time
+}
+
+const (
+	enrolsPerSecond = 20
+	enrolBurst      = 400
+)
+
+// take counts the enrolments among entries, all or none.
+func (l *enrolLimit) take(now time.Time, entries []*entry) bool {
+	n := 0.0
+	for _, e := range entries {
+		if len(e.wire) > 0 && statement.Kind(e.wire[0]) == statement.KindEnrol {
+			n++
+		}
+	}
+	if n == 0 {
+		return true
+	}
+	l.used = max(0, l.used-now.Sub(l.at).Seconds()*enrolsPerSecond)
+	l.at = now
+	if l.used+n > enrolBurst {
+		return false
+	}
+	l.used += n
+	return true
 }
 
 // Run sends batches until ctx ends; what is queued then is answered with its error.

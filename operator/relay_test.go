@@ -383,3 +383,35 @@ func TestTold(t *testing.T) {
 		})
 	}
 }
+
+// Enrolling is free for whoever does it, so it is limited; nothing else is held up.
+func TestEnrolmentsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRelay(&memorySender{}, nil)
+		wire := userWire(t, statement.Enrol{})
+		enrols := func(n int) error {
+			entries := make([]*entry, n)
+			for i := range entries {
+				entries[i] = &entry{wire: wire, done: make(chan struct{})}
+			}
+			return r.enqueue(entries)
+		}
+		if err := enrols(enrolBurst); err != nil {
+			t.Fatal(err)
+		}
+		if err := enrols(1); api.CodeOf(err) != "enrol_limited" {
+			t.Fatalf("one more: %v", err)
+		}
+		other := &entry{wire: userWire(t, statement.RevokeAgent{}), done: make(chan struct{})}
+		if err := r.enqueue([]*entry{other}); err != nil {
+			t.Fatalf("a revocation beside them: %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := enrols(enrolsPerSecond); err != nil {
+			t.Fatalf("a second later: %v", err)
+		}
+		if err := enrols(1); err == nil {
+			t.Fatal("more than the second brought")
+		}
+	})
+}
