@@ -695,3 +695,18 @@ func TestRecordThatCannotBeWrittenStopsRead(t *testing.T) {
 	wantCode(t, err, auditUnavailable)
 	w.s.Close()
 }
+
+// A session without the owner's presence knows every blob id, for the chain shows
+// them: repeating writes must not tell it which value is stored.
+func TestRepeatedWritesDoNotTellTheValue(t *testing.T) {
+	w := newWorld(t)
+	out := w.mustPut("github", "one", 0)
+	guess := func(value string) error {
+		_, err := w.s.write(t.Context(), w.session(w.owner), api.Write{Service: "github", Credential: secretBytes(t, value), Idle: 1, BlobID: out.BlobID})
+		return err
+	}
+	for i := range maxMisses {
+		wantCode(t, guess(fmt.Sprint("guess ", i)), conflict)
+	}
+	wantCode(t, guess("one"), conflict) // right, and not told
+}

@@ -2,8 +2,10 @@ package custodian
 
 import (
 	"container/list"
+	"crypto/subtle"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"example.org/agentkeys"
 )
@@ -119,6 +121,42 @@ func (h *hints) users() (out []agentkeys.Wallet) {
 		}
 	}
 	return out
+}
+
+// misses bounds how often a repeated write may be held against a stored value and
+// differ: a session without the owner's presence must not learn values by guessing.
+// In memory only; a restart gives a few guesses more.
+type misses struct {
+	mu sync.Mutex
+	of map[agentkeys.Wallet][]time.Time
+}
+
+const (
+	maxMisses  = 5
+	missWindow = time.Hour
+)
+
+func newMisses() *misses { return &misses{of: map[agentkeys.Wallet][]time.Time{}} }
+
+// same compares under the lock, so that guesses in parallel are counted too. Once too
+// many differed, nothing is the same any more.
+func (m *misses) same(user agentkeys.Wallet, stored, repeated []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	recent := m.of[user][:0]
+	for _, at := range m.of[user] {
+		if time.Since(at) < missWindow {
+			recent = append(recent, at)
+		}
+	}
+	equal := len(recent) < maxMisses && subtle.ConstantTimeCompare(stored, repeated) == 1
+	if !equal && len(recent) < maxMisses {
+		recent = append(recent, time.Now())
+	}
+	if m.of[user] = recent; len(recent) == 0 {
+		delete(m.of, user)
+	}
+	return equal
 }
 
 // counters are shown as text on the operator's address.

@@ -77,6 +77,7 @@ type Server struct {
 	cache   *envelopes
 	hints   *hints
 	trail   *trail
+	misses  *misses
 	opened  atomic.Bool
 	discard func(user agentkeys.Wallet, key string)
 	counts  counters
@@ -97,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("metadata key: %w", err)
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, issuer: issuer, meta: meta, nonces: newNonces(), revoked: newRevocations(),
-		cache: newEnvelopes(envelopeBytes), hints: newHints(), trail: newTrail()}
+		cache: newEnvelopes(envelopeBytes), hints: newHints(), trail: newTrail(), misses: newMisses()}
 	s.outbox, err = openOutbox(outboxDir(cfg.State.Home), cfg.State.Boots, s.step)
 	if err != nil {
 		return nil, err

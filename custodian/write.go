@@ -1,7 +1,6 @@
 package custodian
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -128,7 +127,7 @@ func (s *Server) landed(ctx context.Context, slot agentkeys.Slot, u rules.User, 
 		return api.Written{}, err
 	}
 	defer clear(plain)
-	if !bytes.Equal(plain, cred) {
+	if !s.misses.same(slot.User, plain, cred) {
 		return api.Written{}, conflict.because("See what is there now: agentkeys list", "version %d of this slot is not what this write stores", p.Version)
 	}
 	return written(p, height), nil
@@ -175,7 +174,7 @@ func (s *Server) earlier(ctx context.Context, dek envelope.DEK, v verdict, at en
 	}
 	plain, err := envelope.Open(s.cfg.Vault, dek, v.user.Active.DEKID, at, b)
 	defer clear(plain)
-	if err != nil || !bytes.Equal(plain, cred) {
+	if err != nil || !s.misses.same(at.User, plain, cred) {
 		return agentkeys.Hash{}, conflict.because("Write again without a blob id", "another object lies under this blob id")
 	}
 	return envelope.HashOf(b), nil
