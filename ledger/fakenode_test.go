@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -54,22 +55,42 @@ func (n *fakeNode) serve(w http.ResponseWriter, r *http.Request) {
 		n.websocket(w, r)
 		return
 	}
-	var req struct {
-		Method string
-		Params map[string]any
-	}
-	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	var batch []fakeRequest
+	if json.Unmarshal(body, &batch) == nil {
+		out := make([]map[string]any, len(batch))
+		for i, req := range batch {
+			out[len(batch)-1-i] = n.reply(req) // in any order
+		}
+		_ = json.NewEncoder(w).Encode(out)
+		return
+	}
+	var req fakeRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(n.reply(req))
+}
+
+type fakeRequest struct {
+	ID     int
+	Method string
+	Params map[string]any
+}
+
+func (n *fakeNode) reply(req fakeRequest) map[string]any {
 	v, _ := n.calls.LoadOrStore(req.Method, new(atomic.Int64))
 	v.(*atomic.Int64).Add(1)
 	result, err := n.result(req.Method, req.Params)
-	out := map[string]any{"jsonrpc": "2.0", "id": 1, "result": result}
 	if err != nil {
-		out = map[string]any{"jsonrpc": "2.0", "id": 1, "error": RPCError{-32603, "Internal error", err.Error()}}
+		return map[string]any{"jsonrpc": "2.0", "id": req.ID, "error": RPCError{-32603, "Internal error", err.Error()}}
 	}
-	_ = json.NewEncoder(w).Encode(out)
+	return map[string]any{"jsonrpc": "2.0", "id": req.ID, "result": result}
 }
 
 func (n *fakeNode) result(method string, params map[string]any) (any, error) {

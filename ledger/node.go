@@ -17,6 +17,8 @@ import (
 type Node struct {
 	url  string
 	http *http.Client
+
+	batch batcher
 }
 
 // Limits of one answer in bytes.
@@ -69,28 +71,37 @@ type rpcAnswer struct {
 func (n *Node) call(ctx context.Context, method string, params map[string]any, limit int64, exact bool, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	body, err := json.Marshal(rpcRequest{"2.0", 1, method, params})
+	b, err := n.post(ctx, method, rpcRequest{"2.0", 1, method, params}, limit)
 	if err != nil {
-		return fmt.Errorf("node: %w", err)
+		return err
+	}
+	return decodeAnswer(b, method, exact, out)
+}
+
+// post sends one request, or several in an array, and gives the answer's bytes.
+func (n *Node) post(ctx context.Context, method string, request any, limit int64) ([]byte, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("node: %w", err)
+		return nil, fmt.Errorf("node: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := n.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("node: %w", err)
+		return nil, fmt.Errorf("node: %w", err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("node: %s: %w", method, err)
+		return nil, fmt.Errorf("node: %s: %w", method, err)
 	case int64(len(b)) > limit:
-		return fmt.Errorf("node: %s: answer over %d bytes", method, limit)
+		return nil, fmt.Errorf("node: %s: answer over %d bytes", method, limit)
 	}
-	return decodeAnswer(b, method, exact, out)
+	return b, nil
 }
 
 func decodeAnswer(b []byte, method string, exact bool, out any) error {

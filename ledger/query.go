@@ -31,11 +31,7 @@ func (n *Node) Query(ctx context.Context, path string, data []byte, height uint6
 		return Answer{}, errors.New("node: query: height out of range")
 	}
 	params := map[string]any{"path": path, "data": hex.EncodeToString(data), "height": fmt.Sprint(height), "prove": prove}
-	var r struct {
-		Response Answer `json:"response"`
-	}
-	err := n.call(ctx, "abci_query", params, maxAnswer, false, &r)
-	return r.Response, err
+	return n.ask(ctx, params)
 }
 
 // Account asks for number and next sequence of the account at a bech32 address.
