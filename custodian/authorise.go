@@ -31,6 +31,7 @@ type want struct {
 	agent    agentkeys.Wallet // owner: whose slot, zero = shared
 	presence *api.Presence
 	replaces uint64 // write: the version to be replaced
+	first    bool   // write: into a slot that holds nothing, or the chain refuses it
 }
 
 // verdict is the rows, all at one head, that decided a request.
@@ -99,7 +100,7 @@ func (s *Server) evidence(ctx context.Context, c token.Claims, w want) (v verdic
 			}
 			keys = append(keys, key)
 		}
-		if c.Agent == c.User || granted {
+		if (c.Agent == c.User || granted) && !w.first {
 			keys = append(keys, rules.PointerKey(v.slot))
 		}
 	}

@@ -75,6 +75,9 @@ func (s *Server) parseWrite(in api.Write) (w want, blob agentkeys.BlobID, err er
 		return w, blob, badRequest.because("", "blob id: want 16 bytes")
 	}
 	w.action, w.presence, w.replaces = actWrite, in.Presence, in.Previous
+	// That a new slot is empty needs no proof beforehand: the registration is a
+	// compare-and-swap against nothing.
+	w.first = in.Previous == 0 && len(in.BlobID) == 0
 	return w, blob, nil
 }
 
@@ -91,8 +94,7 @@ func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w 
 		return out, false, err
 	}
 	if v.held != (in.Previous != 0) || v.held && v.pointer.Version != in.Previous {
-		return out, false, conflict.because("See the version: agentkeys list; to put a new value in its place: agentkeys replace "+string(w.service),
-			"%s holds version %d, this write replaces version %d", w.service, v.pointer.Version, in.Previous)
+		return out, false, occupied(w, v.pointer.Version)
 	}
 	if v.user.Active.Epoch == 0 {
 		s.hints.look(c.User)
@@ -112,7 +114,12 @@ func (s *Server) writeOnce(ctx context.Context, c token.Claims, in api.Write, w 
 		return out, false, err
 	}
 	s.step("write.register")
-	return s.acknowledge(ctx, v, body, in.Credential)
+	return s.acknowledge(ctx, w, v, body, in.Credential)
+}
+
+func occupied(w want, version uint64) error {
+	return conflict.because("See the version: agentkeys list; to put a new value in its place: agentkeys replace "+string(w.service),
+		"%s holds version %d, this write replaces version %d", w.service, version, w.replaces)
 }
 
 // landed answers for a pointer that an earlier try, or this one, seems to have
@@ -202,7 +209,7 @@ const refusedWait = 3 * time.Second
 // acknowledge has the pointer in a verified block before the client hears of it.
 // What the relay says only shortens the wait: rows alone decide, also whether the
 // new object may ever be deleted.
-func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.RegisterBlob, cred []byte) (out api.Written, again bool, err error) {
+func (s *Server) acknowledge(ctx context.Context, w want, v verdict, b statement.RegisterBlob, cred []byte) (out api.Written, again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, registerWithin)
 	defer cancel()
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{s.sign(b)})
@@ -217,6 +224,11 @@ func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.Registe
 		ctx, stop = context.WithTimeout(ctx, refusedWait)
 		defer stop()
 	}
+	if w.first && code == rules.Stale {
+		if err := s.inTheWay(ctx, w, v, b); err != nil {
+			return out, false, err
+		}
+	}
 	for rev := v.user.Rev; ; {
 		out, again, settled, err := s.settle(ctx, v, b, cred, &rev)
 		if err != nil || settled {
@@ -230,6 +242,20 @@ func (s *Server) acknowledge(ctx context.Context, v verdict, b statement.Registe
 			return out, false, s.unknown(b, err, reason)
 		}
 	}
+}
+
+// inTheWay says so when a proven row shows that another write holds the slot of a
+// first write. What the other one stores is nobody's business here.
+func (s *Server) inTheWay(ctx context.Context, w want, v verdict, b statement.RegisterBlob) error {
+	p, held, _, err := one(ctx, s.cfg.Chain, rules.PointerKey(v.slot), rules.ParsePointer)
+	if err != nil {
+		return s.unknown(b, err, "")
+	}
+	if !held || p.Blob == b.Blob || p.Height > v.head.Height {
+		return nil
+	}
+	s.discarded(b.User, blobstore.Key(b.User, b.Epoch, b.Service, b.Blob))
+	return occupied(w, p.Version)
 }
 
 // settle looks at the rows once. rev becomes the revision that was seen; again says
