@@ -4,6 +4,7 @@ package rotation
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/envelope"
@@ -48,9 +49,10 @@ const entrySize = 20 + 32 + 8 + 32 + 16 + 16
 // MaxMessage is the largest message of a channel: a full chunk.
 const MaxMessage = 2 + receipt.MaxRows*entrySize
 
-// Append adds the fixed layout. The caller clears the result.
+// Append adds the fixed layout. It grows b once, so no copy of a key stays in an
+// abandoned array; the caller clears the result.
 func (j Job) Append(b []byte) []byte {
-	b = appendKey(appendKey(append(b, j.Kind), j.From), j.To)
+	b = appendKey(appendKey(append(slices.Grow(b, JobSize), j.Kind), j.From), j.To)
 	b = append(append(b, j.FromID[:]...), j.ToID[:]...)
 	b = append(append(b, j.FromSealed[:]...), j.ToSealed[:]...)
 	return binary.BigEndian.AppendUint32(b, j.Rows)
@@ -72,9 +74,9 @@ func ParseJob(b []byte) (Job, error) {
 func appendKey(b []byte, k envelope.WrappingKey) []byte {
 	b = binary.BigEndian.AppendUint32(append(b, k.User[:]...), uint32(k.Epoch))
 	b = binary.BigEndian.AppendUint32(b, k.Version)
-	var key [32]byte
-	copy(key[:], k.Reveal())
-	return append(b, key[:]...)
+	b = append(b, make([]byte, 32)...)
+	copy(b[len(b)-32:], k.Reveal())
+	return b
 }
 
 func readKey(r *agentkeys.Reader) (k envelope.WrappingKey) {

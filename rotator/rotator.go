@@ -5,6 +5,7 @@ package rotator
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
@@ -76,28 +77,25 @@ func (r *Rotator) receive(want uint8) ([]byte, error) {
 	return body, err
 }
 
-// frames gives the channel's frames as a stream, asking for each but the first.
+// frames gives the channel's frames, one a Read, asking for each but the first. The
+// channel reads whole frames, so a message of any other size is refused.
 type frames struct {
 	r     *Rotator
 	asked bool
-	rest  []byte
 }
 
-func (f *frames) Read(p []byte) (n int, err error) {
-	if len(f.rest) == 0 {
-		if f.asked {
-			if err := f.r.send(rotation.More, nil); err != nil {
-				return 0, err
-			}
-		}
-		f.asked = true
-		if f.rest, err = f.r.receive(rotation.Frame); err != nil {
+func (f *frames) Read(p []byte) (int, error) {
+	if f.asked {
+		if err := f.r.send(rotation.More, nil); err != nil {
 			return 0, err
 		}
 	}
-	n = copy(p, f.rest)
-	f.rest = f.rest[n:]
-	return n, nil
+	f.asked = true
+	frame, err := f.r.receive(rotation.Frame)
+	if err != nil || len(frame) != len(p) {
+		return 0, cmp.Or(err, ErrJob)
+	}
+	return copy(p, frame), nil
 }
 
 // job runs one job: handshake, its message, then what the kind asks for.

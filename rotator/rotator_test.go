@@ -297,20 +297,30 @@ func TestDeadAfterAnError(t *testing.T) {
 	}
 }
 
-func FuzzParseJob(f *testing.F) {
-	f.Add(rotation.Job{Kind: 1}.Append(nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if j, err := rotation.ParseJob(b); err == nil && !bytes.Equal(j.Append(nil), b) {
-			t.Fatal("layout is not one to one")
-		}
-	})
-}
-
-func FuzzParseChunk(f *testing.F) {
-	f.Add(rotation.AppendChunk(nil, []rotation.Entry{{Version: 1}}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if e, err := rotation.ParseChunk(b); err == nil && !bytes.Equal(rotation.AppendChunk(nil, e), b) {
-			t.Fatal("layout is not one to one")
+// A frame comes whole in one message: half of one, or one with more behind it, ends
+// the rotator.
+func TestFrameOfAnotherSize(t *testing.T) {
+	for name, cut := range map[string]func([]byte) []byte{
+		"short": func(f []byte) []byte { return f[:channel.FrameSize/2] },
+		"long":  func(f []byte) []byte { return append(f, 0) },
+		"empty": func([]byte) []byte { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t)
+			frames := c.seal(rotation.Job{Kind: rotation.Make, To: wrappingKey(agentkeys.Wallet{1}, 1, 1)}.Append(nil))
+			if typ, _ := c.ask(rotation.Frame, cut(bytes.Clone(frames[0]))); typ != 0 {
+				t.Fatalf("answered with type %d", typ)
+			}
+			if err := <-c.done; err == nil {
+				t.Fatal("Serve returned no error")
+			}
+		})
+	}
+	t.Run("of another type", func(t *testing.T) {
+		c := start(t)
+		frames := c.seal(rotation.Job{Kind: rotation.Make, To: wrappingKey(agentkeys.Wallet{1}, 1, 1)}.Append(nil))
+		if typ, _ := c.ask(rotation.Envelope, frames[0]); typ != 0 {
+			t.Fatalf("answered with type %d", typ)
 		}
 	})
 }
