@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
+	"syscall"
 )
 
 // FileAnchor keeps the roots in files: for development only, see [FileAnchor.Limit].
@@ -15,11 +15,9 @@ import (
 // State: at most two files root-a and root-b of 32 bytes, mode 0600, in a
 // directory of its own, written by this type alone, fsynced with the directory
 // before a call returns. A file of zeros, or one still named .new, is what a crash
-// left of a destroyed or never staged root and is removed.
-type FileAnchor struct {
-	mu  sync.Mutex
-	dir string
-}
+// left of a destroyed or never staged root and is removed. Every call locks the
+// directory, so that another process does not take a root on its way for such a rest.
+type FileAnchor struct{ dir string }
 
 var rootFiles = [2]string{"root-a", "root-b"}
 
@@ -28,7 +26,12 @@ func NewFileAnchor(dir string) (*FileAnchor, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("file anchor: %w", err)
 	}
-	a := &FileAnchor{dir: dir}
+	a := &FileAnchor{dir}
+	unlock, err := a.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	for _, name := range rootFiles {
 		if err := a.remove(name + ".new"); err != nil {
 			return nil, err
@@ -48,12 +51,16 @@ func (a *FileAnchor) Limit() string {
 
 // Roots gives the roots held.
 func (a *FileAnchor) Roots(context.Context) ([]Root, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	unlock, err := a.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	held, err := a.read()
 	if err != nil {
 		return nil, err
 	}
+	defer clear(held[:])
 	roots := make([]Root, 0, len(held))
 	for i := range held {
 		if held[i] != (Root{}) {
@@ -65,8 +72,11 @@ func (a *FileAnchor) Roots(context.Context) ([]Root, error) {
 
 // Stage writes a root into the free file.
 func (a *FileAnchor) Stage(_ context.Context, root Root) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	held, err := a.read()
 	if err != nil {
 		return err
@@ -94,8 +104,11 @@ func (a *FileAnchor) Stage(_ context.Context, root Root) error {
 // Destroy overwrites the file of the root, fsyncs, unlinks it and fsyncs the
 // directory.
 func (a *FileAnchor) Destroy(_ context.Context, root Root) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	held, err := a.read()
 	if err != nil {
 		return err
@@ -109,6 +122,20 @@ func (a *FileAnchor) Destroy(_ context.Context, root Root) error {
 		return errors.New("file anchor: refuses to destroy the only root")
 	}
 	return a.remove(rootFiles[at])
+}
+
+// lock waits for every other call on this directory, in this process and in others,
+// and lasts until unlock or the end of the process.
+func (a *FileAnchor) lock() (unlock func(), err error) {
+	d, err := os.Open(a.dir)
+	if err != nil {
+		return nil, fmt.Errorf("file anchor: %w", err)
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("file anchor: lock: %w", err)
+	}
+	return func() { d.Close() }, nil
 }
 
 // read gives both files, zero for one that is not there.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.org/agentkeys/erasure"
@@ -114,6 +115,46 @@ func TestFileAnchorAfterACrash(t *testing.T) {
 			t.Errorf("%s: files left: %v", c.name, slices.Sorted(maps.Keys(readFiles(t, dir))))
 		}
 	}
+}
+
+// Two FileAnchors on one directory stand for two processes: the one that opens takes
+// no root that the other stages or destroys for the rest of a crash.
+func TestFileAnchorOpenedTwice(t *testing.T) {
+	h, _ := fileHarness(t)
+	kept := erasure.Root{1}
+	if err := h.Anchor.Stage(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			other, err := h.Reopen()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if roots, err := other.Roots(t.Context()); err != nil || !slices.Contains(roots, kept) {
+				t.Errorf("%d roots, %v", len(roots), err)
+			}
+		}
+	})
+	for n := range 50 {
+		root := erasure.Root{2, byte(n)}
+		if err := h.Anchor.Stage(t.Context(), root); err != nil {
+			t.Errorf("stage %d: %v", n, err)
+		}
+		if err := h.Anchor.Destroy(t.Context(), root); err != nil {
+			t.Errorf("destroy %d: %v", n, err)
+		}
+	}
+	close(stop)
+	wg.Wait()
 }
 
 func TestFileAnchorRefusesOpenModes(t *testing.T) {
