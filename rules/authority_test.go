@@ -224,15 +224,15 @@ func TestJoiningAnchorCanAlwaysLeave(t *testing.T) {
 
 func TestActsTouchEverythingAndFillTheSystemLog(t *testing.T) {
 	f := newFixture(t)
-	before := f.System()
-	act := statement.SetOidcKey{KeyHash: agentkeys.Hash{1}, Active: true}
-	block := f.Block
-	if r := f.wantAct(rules.OK, act); r.Scope != rules.TouchedAll || len(r.Users) != 0 {
-		t.Fatalf("%+v", r)
-	}
-	want := rules.NextLog(before.Log, block, statement.Hash(statement.AppendAct(nil, act)))
-	if s := f.System(); s.Rev != before.Rev+1 || s.Log != want {
-		t.Fatalf("%+v", s)
+	for _, act := range []statement.Body{statement.SetOidcKey{KeyHash: agentkeys.Hash{1}, Active: true}, softCustodian(f, 7), statement.RotateAll{}} {
+		before, block := f.System(), f.Block
+		if r := f.wantAct(rules.OK, act); r.Scope != rules.TouchedAll || len(r.Users) != 0 {
+			t.Fatalf("%T: %+v", act, r)
+		}
+		want := rules.NextLog(before.Log, block, statement.Hash(statement.AppendAct(nil, act)))
+		if s := f.System(); s.Rev != before.Rev+1 || s.Log != want {
+			t.Fatalf("%T: %+v", act, s)
+		}
 	}
 }
 

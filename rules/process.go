@@ -164,7 +164,6 @@ func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e En
 			return refuse(Refused, "this key is registered with other evidence or keys; make a new one")
 		}
 	}
-	t.res.Scope = TouchedSystem
 	t.event("EnclaveRegistered", attr("key", key), [2]string{"role", strconv.Itoa(int(role))})
 	return t.kv.Set(EnclaveKey(role, key), e.Append(nil))
 }

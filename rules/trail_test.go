@@ -84,6 +84,9 @@ func TestResultSaysWhatIsTouched(t *testing.T) {
 		{"open", func() []byte { return f.open(1) }, 1, rules.TouchedSystem},
 		{"admit", func() []byte { return f.sign(f.admit()) }, 1, rules.TouchedUsers},
 		{"write", func() []byte { return f.SignProcess(f.write(github, "1")) }, 1, rules.TouchedUsers},
+		{"vouch", func() []byte {
+			return f.SignProcess(statement.Vouch{Rotator: agentkeys.ProcessKey{9}, Platform: statement.PlatformSoftware, ValidUntil: f.soon()})
+		}, 0, rules.TouchedSystem},
 		{"heartbeat", func() []byte { return f.SignProcess(statement.Heartbeat{ValidUntil: f.soon()}) }, 0, rules.TouchedSystem},
 	} {
 		r := f.ok(c.wire())
