@@ -30,6 +30,13 @@ func (s *Server) flushLoop(ctx context.Context) error {
 	}
 }
 
+// tried is the batch that was signed last, and when that was for the first time:
+// all tries of a batch leave the same row. Only flush uses it.
+type tried struct {
+	root agentkeys.Hash
+	at   time.Time
+}
+
 // flush sends one segment to the store and its root to the chain. The proven row
 // says what is committed; whatever a crash leaves half done is found and finished.
 func (s *Server) flush(ctx context.Context) error {
@@ -65,7 +72,9 @@ func (s *Server) flush(ctx context.Context) error {
 	s.step("flush.statement")
 	body := statement.RecordReads{First: batch[0].Sequence, Count: uint32(len(batch)), Root: record.Root(batch), Previous: reads.Head,
 		Boots: s.cfg.State.Boots, SeenHeight: head.Height, ValidUntil: s.statementValidUntil()}
-	signed := time.Now()
+	if s.tried.root != body.Root {
+		s.tried.root, s.tried.at = body.Root, time.Now()
+	}
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{s.sign(body)})
 	if err != nil {
 		return err
@@ -89,7 +98,11 @@ func (s *Server) flush(ctx context.Context) error {
 	if after.Next == next && after.Head != record.NextHead(s.cfg.Vault, reads.Head, body.First, body.Count, body.Root) {
 		return errors.New("audit: the chain has committed other records under this key: is its home directory used twice?")
 	}
-	s.fresh.proven(signed)
+	// The row may show an earlier try of the same batch, whose block was held back
+	// until now, from this start or one before.
+	if after.Next == next && after.Boots == s.cfg.State.Boots {
+		s.fresh.proven(s.tried.at)
+	}
 	s.step("flush.forget")
 	s.trail.add(batch)
 	return s.outbox.committed(next)

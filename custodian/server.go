@@ -70,6 +70,7 @@ type Server struct {
 	meta    seed.MetadataKey
 	outbox  *outbox
 	fresh   freshness
+	tried   tried
 	beat    singleflight.Group
 	parsed  parsed
 	nonces  *nonces
