@@ -58,7 +58,7 @@ func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64
 		var m errMissing
 		if errors.As(err, &m) && missing == nil {
 			missing = m.keys
-			c.rotators.drop() // it waits for envelopes that will not come
+			c.rotators.drop() // it waits for the rest of a job that is given up
 			if p, err = c.rotators.get(ctx); err == nil {
 				continue
 			}

@@ -172,7 +172,7 @@ func (o *Operator) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	} {
 		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s counter\n%s %d\n", m.name, m.help, m.name, m.name, m.value)
 	}
-	fmt.Fprintf(w, "# HELP agentkeys_rotation_pending users that wait for a rotation step\n"+
+	fmt.Fprintf(w, "# HELP agentkeys_rotation_pending users with a rotation step that is due or failed\n"+
 		"# TYPE agentkeys_rotation_pending gauge\nagentkeys_rotation_pending %d\n", o.scheduler.Pending())
 }
 

@@ -77,14 +77,18 @@ func classOf(wire []byte) int {
 // that do not parse are answered at once and never sent.
 func (r *Relay) Submit(ctx context.Context, wires [][]byte) (height uint64, results []ledger.Result, err error) {
 	entries := make([]*entry, len(wires))
+	var waiting []*entry
 	for i, w := range wires {
-		entries[i] = &entry{wire: w, done: make(chan struct{})}
-		if _, perr := statement.Parse(w); perr != nil {
-			entries[i].result = ledger.Result{Code: uint32(rules.BadLayout), Reason: "statement: wrong layout"}
-			close(entries[i].done)
+		e := &entry{wire: w, done: make(chan struct{})}
+		if _, perr := statement.Parse(w); perr == nil {
+			waiting = append(waiting, e)
+		} else {
+			e.result = ledger.Result{Code: uint32(rules.BadLayout), Reason: "statement: wrong layout"}
+			close(e.done)
 		}
+		entries[i] = e
 	}
-	if err := r.enqueue(entries); err != nil {
+	if err := r.enqueue(waiting); err != nil {
 		return 0, nil, err
 	}
 	results = make([]ledger.Result, len(wires))
@@ -115,12 +119,8 @@ func (r *Relay) enqueue(entries []*entry) error {
 		return errEnrols
 	}
 	for _, e := range entries {
-		select {
-		case <-e.done:
-		default:
-			c := classOf(e.wire)
-			r.queue[c] = append(r.queue[c], e)
-		}
+		c := classOf(e.wire)
+		r.queue[c] = append(r.queue[c], e)
 	}
 	select {
 	case r.kick <- struct{}{}:
@@ -145,7 +145,7 @@ const (
 func (l *enrolLimit) take(now time.Time, entries []*entry) bool {
 	n := 0.0
 	for _, e := range entries {
-		if len(e.wire) > 0 && statement.Kind(e.wire[0]) == statement.KindEnrol {
+		if statement.Kind(e.wire[0]) == statement.KindEnrol {
 			n++
 		}
 	}

@@ -396,6 +396,14 @@ func TestEnrolmentsAreLimited(t *testing.T) {
 			}
 			return r.enqueue(entries)
 		}
+		// What does not parse is never sent and counts for nothing.
+		junk := make([][]byte, 2*enrolBurst)
+		for i := range junk {
+			junk[i] = []byte{byte(statement.KindEnrol)}
+		}
+		if _, _, err := r.Submit(t.Context(), junk); err != nil {
+			t.Fatal(err)
+		}
 		if err := enrols(enrolBurst); err != nil {
 			t.Fatal(err)
 		}

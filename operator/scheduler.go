@@ -27,8 +27,6 @@ type Scheduler struct {
 	seen map[agentkeys.Wallet]uint64 // height at which a user changed
 	fail map[agentkeys.Wallet]int
 	kick chan struct{}
-
-	lastError string
 }
 
 // rescan is how often all User rows are read, to catch what no statement through
@@ -140,16 +138,20 @@ func (s *Scheduler) work(ctx context.Context, u agentkeys.Wallet) {
 
 func (s *Scheduler) note(what string, err error) {
 	s.log.Warn("rotation step failed, will try again", "what", what, "error", err.Error())
-	s.mu.Lock()
-	s.lastError = err.Error()
-	s.mu.Unlock()
 }
 
-// Pending is how many users wait for a step.
-func (s *Scheduler) Pending() int {
+// Pending is how many users have a step due now, or one that failed and will be
+// tried again. Those who are only looked at later do not count.
+func (s *Scheduler) Pending() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.due)
+	now := time.Now()
+	for u, at := range s.due {
+		if s.fail[u] > 0 || !at.After(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // scan looks at every User row.

@@ -128,8 +128,8 @@ func TestScheduleFromRowsAlone(t *testing.T) {
 		if len(c.asked[later]) != 0 {
 			t.Errorf("a user of whom nothing is due is asked for at %v", c.asked[later])
 		}
-		if s.Pending() != 1 {
-			t.Errorf("%d users wait, want the one whose cadence comes", s.Pending())
+		if s.Pending() != 0 || len(s.due) != 1 {
+			t.Errorf("%d users have a step due, %d wait; want none, and the one whose cadence comes", s.Pending(), len(s.due))
 		}
 	})
 }
@@ -150,7 +150,13 @@ func TestFailureWaitsLonger(t *testing.T) {
 		s.Look(bad, 42)
 		s.Look(bad, 41)
 		s.Look(good, 0)
+		if s.Pending() != 2 {
+			t.Errorf("%d users have a step due, want both", s.Pending())
+		}
 		play(t, s, 5*time.Minute-time.Second)
+		if s.Pending() != 1 {
+			t.Errorf("%d users have a step due, want the one that fails", s.Pending())
+		}
 		at := c.asked[bad]
 		if len(at) < 12 {
 			t.Fatalf("asked %d times", len(at))
