@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -709,4 +710,52 @@ func TestRepeatedWritesDoNotTellTheValue(t *testing.T) {
 		wantCode(t, guess(fmt.Sprint("guess ", i)), conflict)
 	}
 	wantCode(t, guess("one"), conflict) // right, and not told
+}
+
+// A first write that was refused, and whose registration the relay keeps until the
+// slot is deleted: the object it then names is still there.
+func TestRefusedFirstWriteKeepsWhatMayStillApply(t *testing.T) {
+	for name, tt := range map[string]struct {
+		floor uint64 // deleted in another slot beforehand
+		given int    // objects given up
+	}{"above the floor": {0, 1}, "below the floor": {3, 0}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.mustPut("github", "theirs", 0)
+			for v := range tt.floor {
+				w.mustPut("openai", fmt.Sprint(v), v)
+			}
+			if tt.floor > 0 {
+				w.must(w.owner, statement.Delete{User: w.owner.Wallet(), Agent: w.owner.Wallet(), Service: w.serviceID("openai"), Version: tt.floor})
+			}
+			var dropped []string
+			w.s.discard = func(_ agentkeys.Wallet, key string) { dropped = append(dropped, key) }
+			kept := &keepingRelay{fakeChain: w.chain}
+			w.s.cfg.Relay = kept
+			_, err := w.put("github", "mine", 0)
+			wantCode(t, err, conflict)
+			if len(dropped) != tt.given {
+				t.Fatalf("given up: %v", dropped)
+			}
+			w.must(w.owner, statement.Delete{User: w.owner.Wallet(), Agent: w.owner.Wallet(), Service: w.serviceID("github"), Version: 1})
+			out, err := w.chain.Submit(t.Context(), [][]byte{kept.wire})
+			check(t, err)
+			if rules.Code(out.Results[0].Code).Done() && w.store.objects[w.objectKey("github")] == nil || slices.Contains(dropped, w.objectKey("github")) {
+				t.Fatalf("the chain names an object that was given up: %s", out.Results[0].Name)
+			}
+		})
+	}
+}
+
+// keepingRelay keeps a copy of the newest RegisterBlob.
+type keepingRelay struct {
+	*fakeChain
+	wire []byte
+}
+
+func (k *keepingRelay) Submit(ctx context.Context, wires [][]byte) (api.Relayed, error) {
+	if statement.Kind(wires[0][0]) == statement.KindRegisterBlob {
+		k.wire = wires[0]
+	}
+	return k.fakeChain.Submit(ctx, wires)
 }

@@ -254,7 +254,11 @@ func (s *Server) inTheWay(ctx context.Context, w want, v verdict, b statement.Re
 	if !held || p.Blob == b.Blob || p.Height > v.head.Height {
 		return nil
 	}
-	s.discarded(b.User, blobstore.Key(b.User, b.Epoch, b.Service, b.Blob))
+	// At or below the floor a delete of the other one, in time, lets a registration that
+	// the relay kept apply after all: then its object has to be there.
+	if p.Version > b.PreviousVersion {
+		s.discarded(b.User, blobstore.Key(b.User, b.Epoch, b.Service, b.Blob))
+	}
 	return occupied(w, p.Version)
 }
 
