@@ -335,6 +335,48 @@ func TestStaleHead(t *testing.T) {
 	})
 }
 
+// The head ages while the store takes its time: what it shows at the answer is not
+// older than at the decision.
+func TestSlowStoreDoesNotStretchFreshness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mustPut("github", "one", 0)
+		w.grant("github", statement.ModeReveal, w.in(600))
+		c := w.session(w.scribe)
+		w.step = func(name string) {
+			if name == "read.open" {
+				time.Sleep(7 * time.Second)
+				w.chain.set(func(f *fakeChain) { f.down = true })
+			}
+		}
+		_, err := w.getAs(c, "github")
+		wantCode(t, err, staleHead)
+	})
+}
+
+// Readers of a missing object make one block, not one each.
+func TestMissingObjectTakesOneHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mustPut("github", "one", 0)
+		w.grant("github", statement.ModeReveal, w.in(600))
+		delete(w.store.objects, w.objectKey("github"))
+		w.forget()
+		c := w.claims(w.scribe)
+		w.chain.set(func(f *fakeChain) { f.before = func(statement.Kind) { time.Sleep(time.Second) } })
+		before, done := w.chain.beats, make(chan error, 16)
+		for range 16 {
+			go func() { _, err := w.getAs(c, "github"); done <- err }()
+		}
+		for range 16 {
+			wantCode(t, <-done, objectMissing)
+		}
+		if n := w.chain.beats - before; n != 1 {
+			t.Fatalf("%d heartbeats for 16 readers", n)
+		}
+	})
+}
+
 func TestHeartbeatsAreShared(t *testing.T) {
 	w := newWorld(t)
 	w.mustPut("github", "one", 0)

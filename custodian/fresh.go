@@ -51,6 +51,16 @@ func (s *Server) freshHead(ctx context.Context) error {
 	if s.fresh.within(age) {
 		return nil
 	}
+	if err = s.sharedBeat(ctx); err == nil && s.fresh.within(age) {
+		return nil
+	}
+	s.log.Warn("head is old", "cause", err)
+	return staleHead.because("Try again; if it stays the operator's relay or the node is down: agentkeys status",
+		"the newest proven state is older than %d s, so nobody can be let in", p.MaxHeadAge)
+}
+
+// sharedBeat waits for the heartbeat that is under way, or for a new one.
+func (s *Server) sharedBeat(ctx context.Context) error {
 	result := s.beat.DoChan("beat", func() (any, error) {
 		// Not the context of the first who asked: the others wait for it too.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
@@ -59,16 +69,10 @@ func (s *Server) freshHead(ctx context.Context) error {
 	})
 	select {
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	case r := <-result:
-		err = r.Err
+		return r.Err
 	}
-	if err == nil && s.fresh.within(age) {
-		return nil
-	}
-	s.log.Warn("head is old", "cause", err)
-	return staleHead.because("Try again; if it stays the operator's relay or the node is down: agentkeys status",
-		"the newest proven state is older than %d s, so nobody can be let in", p.MaxHeadAge)
 }
 
 // heartbeat has one Heartbeat proven. A beat left over from an earlier try may come

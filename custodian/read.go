@@ -78,8 +78,12 @@ func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Val
 	return out, nil
 }
 
-// still asks again at the newest head, and that the value is still the slot's.
+// still asks again at the newest head, and that the value is still the slot's. A
+// store that was slow must not make the head older than it may be.
 func (s *Server) still(ctx context.Context, c token.Claims, w want, before verdict) error {
+	if err := s.freshHead(ctx); err != nil {
+		return err
+	}
 	now, err := s.authorise(ctx, c, w)
 	if err == nil && (now.slot != before.slot || now.pointer.Version != before.pointer.Version) {
 		return changed.because("Try again", "%s was replaced meanwhile", w.service)
@@ -109,8 +113,9 @@ func (s *Server) fetch(ctx context.Context, c token.Claims, w want, v verdict) (
 			return nil, v, lost(missing, w)
 		}
 		before := v.pointer
-		if err := s.nextHead(ctx, v); err != nil {
-			return nil, v, err
+		// Nothing is called wrong before the chain's newest block counts.
+		if err := s.sharedBeat(ctx); err != nil {
+			return nil, v, s.chainFailed(err)
 		}
 		if v, err = s.authorise(ctx, c, w); err != nil {
 			return nil, v, err
@@ -129,16 +134,6 @@ func (s *Server) get(ctx context.Context, user agentkeys.Wallet, key string) ([]
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return s.cfg.Store.Get(ctx, user, key, int64(envelope.MaxEnvelope))
-}
-
-// nextHead lets the chain's newest block count before a pointer is called wrong.
-func (s *Server) nextHead(ctx context.Context, v verdict) error {
-	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
-	defer cancel()
-	if err := s.heartbeat(ctx); err != nil {
-		return s.chainFailed(err)
-	}
-	return nil
 }
 
 func lost(missing bool, w want) error {
