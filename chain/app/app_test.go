@@ -55,6 +55,9 @@ func TestOnlyWhatTheChainIsForIsTaken(t *testing.T) {
 		{"no statement", false, []sdk.Msg{submit(0)}},
 		{"too many statements", false, []sdk.Msg{submit(vault.MaxStatements + 1)}},
 		{"too many in two messages", false, []sdk.Msg{submit(1), submit(1)}},
+		{"statements and a transfer", false, []sdk.Msg{submit(1), banktypes.NewMsgSend(from, to, coins)}},
+		{"a transfer and acts", false, []sdk.Msg{banktypes.NewMsgSend(from, to, coins), &vault.MsgAuthority{Authority: from.String(), Acts: slicesOf(1)}}},
+		{"two transfers", true, []sdk.Msg{banktypes.NewMsgSend(from, to, coins), banktypes.NewMsgSend(from, to, coins)}},
 		{"another message", false, []sdk.Msg{&banktypes.MsgMultiSend{
 			Inputs:  []banktypes.Input{banktypes.NewInput(from, coins)},
 			Outputs: []banktypes.Output{banktypes.NewOutput(to, coins)}}}},

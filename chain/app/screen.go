@@ -11,22 +11,23 @@ import (
 
 // screened refuses what this chain is not for before anything is charged: any
 // message but those of the vault, a transfer to a relayer, and fee grants to it;
-// and a second vault message in one transaction, which would pass the limit of
-// statements.
+// and a vault message that is not alone in its transaction: with a second one it
+// would pass the limit of statements, and those who replay blocks read the answers
+// of one message.
 func (a *App) screened(next sdk.AnteHandler) sdk.AnteHandler {
 	return func(ctx sdk.Context, tx sdk.Tx, simulate bool) (sdk.Context, error) {
-		ofVault := 0
-		for _, m := range tx.GetMsgs() {
+		ofVault, msgs := false, tx.GetMsgs()
+		for _, m := range msgs {
 			switch m.(type) {
 			case *vault.MsgSubmit, *vault.MsgAuthority:
-				ofVault++
+				ofVault = true
 			case *banktypes.MsgSend, *feegrant.MsgGrantAllowance, *feegrant.MsgRevokeAllowance:
 			default:
 				return ctx, sdkerrors.ErrUnauthorized.Wrapf("transaction: this chain does not take %s", sdk.MsgTypeURL(m))
 			}
 		}
-		if ofVault > 1 {
-			return ctx, sdkerrors.ErrInvalidRequest.Wrap("transaction: put all statements into one message")
+		if ofVault && len(msgs) > 1 {
+			return ctx, sdkerrors.ErrInvalidRequest.Wrap("transaction: put all statements into one message, and nothing beside it")
 		}
 		return next(a.afterRestart(ctx), tx, simulate)
 	}
