@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"example.org/agentkeys"
@@ -46,16 +47,21 @@ func (f *authorityFlags) act(ctx context.Context, acts ...statement.Body) error 
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
 	s := ledger.NewSender(node, signer, f.chainID, "uagent")
-	go func() { _ = s.Run(ctx) }()
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
 	var parts [][]byte
 	for _, a := range acts {
 		parts = append(parts, statement.AppendAct(nil, a))
 	}
 	_, results, err := s.Send(ctx, ledger.MsgAuthority, parts)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("node %s: no block with the act in 30 s; see that the node runs and that --chain-id is its own, then repeat", f.node)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("act: %w", err)
 	}
 	for _, r := range results {
 		if c := rules.Code(r.Code); !c.Done() {

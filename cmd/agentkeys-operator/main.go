@@ -121,6 +121,9 @@ func listen(addr string) (net.Listener, error) {
 // readSecretFile reads the last non-empty line of a file that others cannot read;
 // lines before it are labels.
 func readSecretFile(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("not given; --help has an example")
+	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return "", err
