@@ -1,7 +1,7 @@
-// Package attest is evidence of what a process runs: for now the software kind,
-// which any root user can forge and which says so. Bytes: docs/spec/token.md,
-// "Evidence". Whoever believes a process calls [Verify] with a measurement that the
-// proven allow-list names.
+// Package attest is evidence of what a process runs. It makes and checks the
+// software kind alone, which any root user can forge and which says so; evidence of
+// other platforms is refused. Bytes: docs/spec/token.md, "Evidence". Whoever believes
+// a process calls [Verify] with a measurement that the proven allow-list names.
 package attest
 
 import (
