@@ -101,11 +101,7 @@ func findAgent(ctx context.Context, cl *client.Client, w agentkeys.Wallet) (api.
 func agentList(a *app) *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List agents", Args: exactly(0, "no arguments"), Example: "  agentkeys agent list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.owner(cmd.Context())
-			if err != nil {
-				return err
-			}
-			l, err := cl.List(cmd.Context())
+			cl, l, err := a.listing(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -218,14 +214,10 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 	}
 	type slot struct{ owner, service string }
 	current := map[slot]uint64{}
-	names := map[string]string{}
 	for _, it := range l.Credentials {
 		current[slot{it.Agent, it.ServiceID}] = it.Version
-		names[it.ServiceID] = it.Service
 	}
-	for _, g := range l.Grants {
-		names[g.ServiceID] = g.Service
-	}
+	names := serviceNames(l)
 	var order []string
 	rows := map[string]*seenRow{}
 	err = eachRead(ctx, cl, func(r readRecord) {
@@ -257,13 +249,6 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 		out = append(out, *rows[id])
 	}
 	return out, err
-}
-
-func orID(name, id string) string {
-	if name == "" {
-		return id
-	}
-	return name
 }
 
 func agentRemove(a *app) *cobra.Command {

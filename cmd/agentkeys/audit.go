@@ -62,21 +62,11 @@ func auditCommand(a *app) *cobra.Command {
 }
 
 func (a *app) audit(ctx context.Context) ([]auditRow, error) {
-	cl, err := a.owner(ctx)
+	cl, l, err := a.listing(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, err := cl.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names, agents := map[string]string{}, a.agentNames()
-	for _, it := range l.Credentials {
-		names[it.ServiceID] = it.Service
-	}
-	for _, g := range l.Grants {
-		names[g.ServiceID] = g.Service
-	}
+	names, agents := serviceNames(l), a.agentNames()
 	agents[cl.User().String()] = "you"
 	rows := []auditRow{}
 	err = eachRead(ctx, cl, func(r readRecord) {

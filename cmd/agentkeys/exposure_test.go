@@ -22,12 +22,12 @@ func TestExposure(t *testing.T) {
 	if x.Credentials != 3 || x.Destroyed != 3 {
 		t.Errorf("%d credentials, %d destroyed", x.Credentials, x.Destroyed)
 	}
-	if !slices.Equal(x.Unused, []string{"old", "never"}) || !slices.Equal(x.Ungranted, []string{"old", "never"}) {
-		t.Errorf("unused %v, ungranted %v", x.Unused, x.Ungranted)
+	if !slices.Equal(x.Unused, []string{"old"}) || !slices.Equal(x.Unread, []string{"never"}) || !slices.Equal(x.Ungranted, []string{"old", "never"}) {
+		t.Errorf("unused %v, never read %v, ungranted %v", x.Unused, x.Unread, x.Ungranted)
 	}
 	var out bytes.Buffer
 	printExposure(&out, x)
-	for _, want := range []string{"epoch 1-3", "destroyed  nothing", "draining", "now reads 3 credentials", "delete them? old never", "Granted to nobody: old never"} {
+	for _, want := range []string{"epoch 1-3", "destroyed  nothing", "draining", "now reads 3 credentials", "agentkeys delete NAME: old\n", "Never read: never\n", "Granted to nobody: old never"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, out.String())
 		}
@@ -37,7 +37,7 @@ func TestExposure(t *testing.T) {
 func TestExposureOfNothing(t *testing.T) {
 	for name, l := range map[string]api.Listing{"no epoch": {}, "first epoch": {Epochs: []api.Epoch{{Epoch: 1, State: "active"}}}} {
 		x := exposure(l, time.Now())
-		if x.Credentials != 0 || x.Destroyed != 0 || x.Unused == nil || x.Ungranted == nil {
+		if x.Credentials != 0 || x.Destroyed != 0 || x.Unused == nil || x.Unread == nil || x.Ungranted == nil {
 			t.Errorf("%s: %+v", name, x)
 		}
 		var out bytes.Buffer

@@ -116,11 +116,7 @@ func fillGrant(ctx context.Context, cl *client.Client, name agentkeys.Service, g
 func grantList(a *app) *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List grants", Args: exactly(0, "no arguments"), Example: "  agentkeys grant list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.owner(cmd.Context())
-			if err != nil {
-				return err
-			}
-			l, err := cl.List(cmd.Context())
+			_, l, err := a.listing(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -8,8 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
@@ -284,49 +282,6 @@ func (a *app) oldHosts(ctx context.Context, cl *client.Client, name agentkeys.Se
 		hosts = append(hosts, fmt.Sprintf("%s:%d", h.Pattern, h.Port))
 	}
 	return hosts, nil
-}
-
-func listCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List what is stored, without values", Args: exactly(0, "no arguments"), Example: "  agentkeys list",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.owner(cmd.Context())
-			if err != nil {
-				return err
-			}
-			l, err := cl.List(cmd.Context())
-			if err != nil {
-				return err
-			}
-			names := a.agentNames()
-			return a.data(l, func(w io.Writer) {
-				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(t, "SERVICE\tVERSION\tEPOCH\tSLOT\tLAST READ")
-				for _, it := range l.Credentials {
-					fmt.Fprintf(t, "%s\tv%d\t%d\t%s\t%s\n", it.Service, it.Version, it.Epoch, slotName(names, it.Agent, cl.User().String()), when(it.LastRead))
-				}
-				t.Flush()
-				if !l.Complete {
-					fmt.Fprintln(w, "This list is not proven complete: the proven counts differ.")
-				}
-			})
-		}}
-}
-
-func slotName(names map[string]string, wallet, user string) string {
-	if wallet == user {
-		return "shared"
-	}
-	if n := names[wallet]; n != "" {
-		return n
-	}
-	return wallet
-}
-
-func when(unix uint64) string {
-	if unix == 0 {
-		return "never"
-	}
-	return time.Unix(int64(unix), 0).Format(time.DateTime)
 }
 
 func deleteCommand(a *app) *cobra.Command {
