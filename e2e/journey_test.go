@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,8 +52,16 @@ func storing(t *testing.T, v *vault, values map[string]string, outside string) {
 			t.Errorf("read %s: %q", s, got)
 		}
 	}
-	if out := v.must(t, "", "list"); !strings.Contains(out, "shared") || strings.Contains(out, values["mail"]) {
+	out = v.must(t, "", "list")
+	if !strings.Contains(out, "shared") || strings.Contains(out, values["mail"]) {
 		t.Errorf("list: %q", out)
+	}
+	var order []string
+	for line := range strings.Lines(out) {
+		order = append(order, strings.Fields(line)[0])
+	}
+	if want := []string{"SERVICE", "github", "mail", "openai", "stripe"}; !slices.Equal(order, want) {
+		t.Errorf("list is in the order %v, want %v", order, want)
 	}
 }
 

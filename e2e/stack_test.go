@@ -24,15 +24,13 @@ import (
 // damaged or looked for in every file comes last.
 func TestStack(t *testing.T) {
 	v := start(t)
-	t.Run("calm", func(t *testing.T) {
-		for name, part := range map[string]func(*testing.T, *vault){"journey": journey, "revocation": revocation, "thief": theft} {
-			t.Run(name, func(t *testing.T) { t.Parallel(); part(t, v) })
-		}
-	})
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T, *vault)
 	}{
+		{"journey", journey},
+		{"revocation", revocation},
+		{"thief", theft},
 		{"second process", secondProcess},
 		{"idle", idle},
 		{"store away", storeAway},
