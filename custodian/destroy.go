@@ -65,7 +65,10 @@ func (e *eraser) job(user agentkeys.Wallet, drained rules.EpochRow, grace time.D
 	}
 	if !e.ready[id] {
 		e.ready[id] = true
-		e.wake()
+		select {
+		case e.kick <- struct{}{}:
+		default:
+		}
 	}
 	return api.Job{Kind: api.JobWait, WaitMS: 50, Detail: "share is being erased"}
 }
@@ -78,9 +81,14 @@ func (e *eraser) discard(user agentkeys.Wallet, key string) {
 }
 
 func (e *eraser) run(ctx context.Context) error {
-	if err := e.leftovers(ctx); err != nil && ctx.Err() == nil {
-		e.s.log.Warn("the store was not searched for objects of destroyed epochs; the next start does it", "error", err.Error())
-	}
+	// Beside the rest: however much lies in the store, it delays no erasure.
+	var search sync.WaitGroup
+	defer search.Wait()
+	search.Go(func() {
+		if err := e.leftovers(ctx); err != nil && ctx.Err() == nil {
+			e.s.log.Warn("the store was not searched for objects of destroyed epochs; the next start does it", "error", err.Error())
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,9 +103,6 @@ func (e *eraser) run(ctx context.Context) error {
 		}
 		if err := e.destroy(ctx, ids); err != nil && ctx.Err() == nil {
 			e.s.log.Error("epochs are drained but not destroyed, will try again", "epochs", len(ids), "error", err.Error())
-			if sleep(ctx, time.Second) == nil {
-				e.wake()
-			}
 		}
 	}
 }
@@ -111,14 +116,9 @@ func (e *eraser) take() (ids []erasure.ShareID) {
 	return ids
 }
 
-func (e *eraser) wake() {
-	select {
-	case e.kick <- struct{}{}:
-	default:
-	}
-}
-
-// destroy is the design's flow "Destroy K" for a batch of epochs.
+// destroy is the flow "Destroy" of docs/spec/rotation.md for a batch of epochs. A
+// repeat does what is left to do: no commit for what is erased, no statement that a
+// row shows.
 func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	// Leases first: an anchor held by nobody cannot commit.
 	e.s.step("destroy.lease")
@@ -127,7 +127,11 @@ func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	}
 	// The share goes in every live anchor.
 	e.s.step("destroy.erase")
-	e.k.set.Erase(ids...)
+	for _, id := range ids {
+		if !allErased(e.k.set.Erased(id.User, id.Epoch)) {
+			e.k.set.Erase(id)
+		}
+	}
 	e.s.step("destroy.commit")
 	if err := e.k.set.Commit(ctx); err != nil {
 		return err
@@ -143,6 +147,15 @@ func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	return errors.Join(errs...)
 }
 
+func allErased(anchors map[erasure.AnchorID]bool) bool {
+	for _, erased := range anchors {
+		if !erased {
+			return false
+		}
+	}
+	return true
+}
+
 // finish has one erased epoch proven destroyed and empties its prefix.
 func (e *eraser) finish(ctx context.Context, id erasure.ShareID) error {
 	for anchor, erased := range e.k.set.Erased(id.User, id.Epoch) {
@@ -156,6 +169,13 @@ func (e *eraser) finish(ctx context.Context, id erasure.ShareID) error {
 		if err := e.tell(ctx, anchor, row, id); err != nil {
 			return err
 		}
+	}
+	destroyed, err := anchorChain{e.k}.Destroyed(ctx, id.User, id.Epoch)
+	if err != nil {
+		return err
+	}
+	if !destroyed {
+		return fmt.Errorf("epoch %d of %s: a live anchor that is not kept here has not erased it; if it is dead, evict it", id.Epoch, id.User)
 	}
 	e.s.step("destroy.empty")
 	done, err := e.emptier.EmptyPrefix(ctx, id.User, id.Epoch)
@@ -185,10 +205,12 @@ func (e *eraser) tell(ctx context.Context, anchor erasure.AnchorID, at erasure.R
 			bit = 1 << i
 		}
 	}
-	return e.k.submit(ctx, s, rules.UserKey(id.User), func(v []byte) bool {
-		u, ok, err := row(v, rules.ParseUser)
-		return err == nil && ok && (u.Draining.Epoch != id.Epoch || u.Draining.Erased&bit != 0)
-	})
+	shown := has(rules.ParseUser, func(u rules.User) bool { return u.Draining.Epoch != id.Epoch || u.Draining.Erased&bit != 0 })
+	values, _, err := e.s.cfg.Chain.Rows(ctx, rules.UserKey(id.User))
+	if err != nil || shown(values[0]) {
+		return err
+	}
+	return e.k.submit(ctx, s, rules.UserKey(id.User), shown)
 }
 
 // leftovers empties, once a start, the prefixes of destroyed epochs that a crash
@@ -259,8 +281,14 @@ func (e *eraser) sweepTrash(ctx context.Context) {
 	e.trash = kept
 	e.mu.Unlock()
 	for user, keys := range byUser {
-		if err := e.s.cfg.Store.Delete(ctx, user, keys...); err != nil {
+		if err := e.delete(ctx, user, keys); err != nil {
 			e.s.log.Warn("old objects are not deleted yet; they go with their epoch", "user", user.String(), "count", len(keys), "error", err.Error())
 		}
 	}
+}
+
+func (e *eraser) delete(ctx context.Context, user agentkeys.Wallet, keys []string) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return e.s.cfg.Store.Delete(ctx, user, keys...)
 }

@@ -118,6 +118,39 @@ func TestUnerasedShareIsNotCalledErased(t *testing.T) {
 	})
 }
 
+// Nor when no anchor is kept here at all.
+func TestNoAnchorDestroysNothing(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.drained("github")
+		r.pause()
+		r.keeper.set.Evict(r.anchors[0].id)
+		if err := r.jobs.eraser.finish(t.Context(), r.share(1)); err == nil || len(r.emptied()) != 0 {
+			t.Fatalf("%v, emptied %v", err, r.emptied())
+		}
+		r.restart()
+		r.settle(2)
+		r.intact()
+	})
+}
+
+// However much is under destroyed epochs, searching it delays no erasure.
+func TestSearchOfTheStoreDelaysNoErasure(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.drained("github")
+		r.emptier.mu.Lock()
+		r.emptier.listing = time.Hour
+		r.emptier.mu.Unlock()
+		r.restart()
+		r.look()
+		r.pass(13 * time.Second)
+		r.look()
+		r.pass(2 * time.Second)
+		if r.holds(1) || r.user().Draining.Epoch != 0 {
+			t.Fatalf("share %v, %+v", r.holds(1), r.user())
+		}
+	})
+}
+
 // A prefix is emptied only once the row proves the epoch destroyed.
 func TestPrefixStaysUntilTheChainAgrees(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
@@ -140,12 +173,17 @@ func TestStoreThatDoesNotEmptyIsTriedAgain(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {
 		r.drained("github")
 		r.emptier.mu.Lock()
-		r.emptier.fails = 2
+		r.emptier.fails = 5
 		r.emptier.mu.Unlock()
+		generation := r.anchor(0).Generation
 		r.settle(2)
 		r.pass(10 * time.Second)
 		if len(r.under(1)) != 0 || !r.logged("drained but not destroyed") {
 			t.Fatalf("left %v", r.under(1))
+		}
+		// What was done once is not done again: an anchor wears out.
+		if g, said := r.anchor(0).Generation, r.said(statement.KindDestroyEpoch); g != generation+1 || said != 1 {
+			t.Fatalf("from generation %d to %d, said %d times", generation, g, said)
 		}
 		r.intact()
 	})

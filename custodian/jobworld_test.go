@@ -83,10 +83,15 @@ type emptier struct {
 	s       *fakeStore
 	mu      sync.Mutex
 	emptied []string
-	fails   int // so many calls fail first
+	fails   int           // so many calls fail first
+	listing time.Duration // how long a list takes
 }
 
 func (e *emptier) List(ctx context.Context, _ agentkeys.Wallet, prefix string) iter.Seq2[blobstore.Object, error] {
+	e.mu.Lock()
+	takes := e.listing
+	e.mu.Unlock()
+	_ = sleep(ctx, takes)
 	return system{e.s}.List(ctx, prefix)
 }
 
