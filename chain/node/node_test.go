@@ -116,6 +116,41 @@ func TestQueriesByGRPCAndHTTP(t *testing.T) {
 	}
 }
 
+// answering is an application that answers every query.
+type answering struct{ abci.BaseApplication }
+
+func (answering) Query(context.Context, *abci.RequestQuery) (*abci.ResponseQuery, error) {
+	return &abci.ResponseQuery{Value: []byte{1}}, nil
+}
+
+// Queries do not wait for blocks, so none may read what a block is writing.
+func TestQueriesReadCommittedVersionsOnly(t *testing.T) {
+	c := &creator{app: answering{}}
+	queries, err := c.NewABCIClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, answered := range map[string]bool{
+		"/store/vault/key":                   true,
+		"/agentkeys.vault.v1.Query/Row":      true,
+		"/cosmos.auth.v1beta1.Query/Account": true,
+		"/store/vault/subspace":              false,
+		"store/vault/subspace":               false,
+		"/app/simulate":                      false,
+		"/app/simulate/key":                  false,
+		"app/simulate":                       false,
+		"":                                   false,
+		"/store":                             false,
+		"/app/agentkeys.vault.v1.Query/Row":  false,
+		"/store/agentkeys.vault.v1.Query/subspace": false,
+	} {
+		r, err := queries.Query(t.Context(), &abci.RequestQuery{Path: path})
+		if err != nil || (r.Code == 0) != answered || answered != (len(r.Value) == 1) {
+			t.Errorf("%q: %+v, %v; want answered %v", path, r, err, answered)
+		}
+	}
+}
+
 func TestPaceIsWhatInitRecorded(t *testing.T) {
 	home := t.TempDir()
 	if p, err := Pace(home); p != 0 || err != nil {
