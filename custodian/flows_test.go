@@ -12,6 +12,7 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/eip712"
 	"example.org/agentkeys/record"
 	"example.org/agentkeys/rules"
 	"example.org/agentkeys/rules/rulestest"
@@ -441,6 +442,30 @@ func TestRelayCannotUndoRevocation(t *testing.T) {
 	w.chain.answer = nil
 	_, err = w.getAs(c, "github")
 	wantCode(t, err, agentRevoked)
+}
+
+// Whoever is no user of the vault leaves nothing behind, however much is signed; what
+// cannot be proven yet stays obeyed.
+func TestRevocationsOfStrangersAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	stranger := rulestest.Wallet("stranger")
+	send := func(k eip712.Key) {
+		_, _ = w.s.statement(t.Context(), api.Statement{Wire: w.kit.SignUser(k,
+			statement.RevokeAgent{User: k.Wallet(), Agent: w.scribe.Wallet(), Counter: 1})})
+	}
+	for _, down := range []bool{false, true} {
+		w.chain.set(func(f *fakeChain) { f.down = down })
+		if send(stranger); len(w.s.revoked.below) != 0 {
+			t.Fatalf("relay down %v: a stranger's revocation is kept", down)
+		}
+	}
+	if send(w.owner); !w.s.revoked.covers(w.owner.Wallet(), w.scribe.Wallet(), 1) {
+		t.Fatal("the owner's revocation is not obeyed")
+	}
+	w.chain.set(func(f *fakeChain) { f.down = false })
+	if send(w.owner); w.s.revoked.of(w.owner.Wallet()) {
+		t.Fatal("a proven revocation is kept")
+	}
 }
 
 func TestReplacedBetweenOpenAndAnswer(t *testing.T) {

@@ -73,6 +73,30 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
+func TestRevocationsAreBounded(t *testing.T) {
+	r := newRevocations()
+	first := agentkeys.Wallet{1}
+	for i := range maxRevokedAgents + 10 {
+		r.add(first, agentkeys.Wallet{byte(i), byte(i >> 8)}, 1)
+	}
+	for i := range maxRevokingUsers + 10 {
+		r.add(agentkeys.Wallet{2, byte(i), byte(i >> 8)}, first, 1)
+	}
+	if len(r.below[first]) != maxRevokedAgents || len(r.below) != maxRevokingUsers {
+		t.Fatalf("%d agents of one user, %d users", len(r.below[first]), len(r.below))
+	}
+	// One that is kept is still raised, and room is used again.
+	r.add(first, agentkeys.Wallet{}, 7)
+	if !r.covers(first, agentkeys.Wallet{}, 7) {
+		t.Fatal("a newer revocation of the same agent is not obeyed")
+	}
+	r.forget(first)
+	r.add(agentkeys.Wallet{3}, first, 1)
+	if !r.covers(agentkeys.Wallet{3}, first, 1) {
+		t.Fatal("there is room, and it is not used")
+	}
+}
+
 func TestHints(t *testing.T) {
 	h := newHints()
 	s := agentkeys.Slot{User: agentkeys.Wallet{1}, Agent: agentkeys.Wallet{1}}

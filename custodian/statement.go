@@ -27,6 +27,7 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	r, revoking := st.Body.(statement.RevokeAgent)
 	if revoking {
 		s.revoked.add(r.User, r.Agent, r.Counter)
+		defer s.forgetStranger(ctx, r.User)
 	}
 	old, held := s.deleted(ctx, st.Body)
 	s.step("statement.relay")
