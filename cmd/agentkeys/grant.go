@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -152,4 +155,21 @@ func grantRevoke(a *app) *cobra.Command {
 		}}
 	c.Flags().StringVar(&to, "to", "", "the agent")
 	return c
+}
+
+// longest is how long an admission or a grant may last.
+const longest = 365 * 24 * time.Hour
+
+// forDuration parses how long an admission or a grant lasts, at least a second.
+func forDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < time.Second || d > longest {
+		return 0, usageError{errors.New("--for: want a duration such as 1h, 30m or 7d, at most 365d")}
+	}
+	return d, nil
 }

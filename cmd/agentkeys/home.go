@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
@@ -123,13 +123,23 @@ func (a *app) dial() (*client.Client, profile, error) {
 	return c, p, err
 }
 
+// insideRun is the agent whose command this program was started by, "" outside a run.
+func insideRun() string { return os.Getenv("AGENTKEYS_RUN") }
+
+// outsideRun refuses the owner's session and wallet inside a run: an agent that shares
+// the user id does not get them by asking for them, nor has it the owner asked.
+func outsideRun() error {
+	if insideRun() == "" {
+		return nil
+	}
+	return &api.Error{Status: 403, Code: "owner_refused", Message: "the owner's profile is not used inside agentkeys run",
+		Next: "Ask the owner to do this in a shell of their own. Do not retry"}
+}
+
 // owner gives the owner's session, renewed with the wallet where it has ended.
-// Inside a run it is refused: an agent that shares the user id does not get it by
-// asking for it.
 func (a *app) owner(ctx context.Context) (*client.Client, error) {
-	if os.Getenv("AGENTKEYS_RUN") != "" {
-		return nil, &api.Error{Status: 403, Code: "owner_refused", Message: "the owner's profile is not used inside agentkeys run",
-			Next: "Ask the owner to do this in a shell of their own. Do not retry"}
+	if err := outsideRun(); err != nil {
+		return nil, err
 	}
 	c, _, err := a.dial()
 	if err != nil {
@@ -159,29 +169,48 @@ func (a *app) login(ctx context.Context, c *client.Client) error {
 	return a.writeJSON(c.State(), "sessions", a.profileName+".json")
 }
 
-// passphrase comes from AGENTKEYS_PASSPHRASE_FILE or from the terminal, never from
-// an argument or an environment variable's value.
-func (a *app) passphrase(prompt string) (agentkeys.Secret, error) {
+// passphrase comes from AGENTKEYS_PASSPHRASE_FILE or, through ask, from the terminal,
+// never from an argument or an environment variable's value.
+func (a *app) passphrase(ask func() ([]byte, error)) (agentkeys.Secret, error) {
 	if a.pass.Len() > 0 {
 		return a.pass, nil
 	}
+	var b []byte
+	var err error
 	if path := os.Getenv("AGENTKEYS_PASSPHRASE_FILE"); path != "" {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return agentkeys.Secret{}, fmt.Errorf("passphrase: %w", err)
+		if b, err = os.ReadFile(path); err != nil {
+			return agentkeys.Secret{}, fmt.Errorf("passphrase: %w; AGENTKEYS_PASSPHRASE_FILE has to name a file with it", err)
 		}
-		a.pass = agentkeys.NewSecret([]byte(strings.TrimRight(string(b), "\r\n")))
-	} else {
-		b, err := askTerminal(prompt)
-		if err != nil {
-			return agentkeys.Secret{}, err
-		}
-		a.pass = agentkeys.NewSecret(b)
+		b = bytes.TrimRight(b, "\r\n")
+	} else if b, err = ask(); err != nil {
+		return agentkeys.Secret{}, err
 	}
-	if a.pass.Len() == 0 {
-		return agentkeys.Secret{}, errors.New("passphrase: it is empty")
+	if len(b) == 0 {
+		return agentkeys.Secret{}, errors.New("passphrase: it is empty; choose one")
 	}
+	a.pass = agentkeys.NewSecret(b)
 	return a.pass, nil
+}
+
+func askPassphrase() ([]byte, error) { return askTerminal("Passphrase of your wallet: ") }
+
+// chooseTwice asks for a new passphrase twice: a slip in it would lock the wallet for
+// good.
+func chooseTwice() ([]byte, error) {
+	first, err := askTerminal("Choose a passphrase for your wallet: ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := askTerminal("The same once more: ")
+	defer clear(second)
+	if err == nil && !bytes.Equal(first, second) {
+		err = usageError{errors.New("passphrase: the two differ; nothing was made, try again")}
+	}
+	if err != nil {
+		clear(first)
+		return nil, err
+	}
+	return first, nil
 }
 
 // askTerminal prompts on the terminal itself, so that pipes stay data.
@@ -199,13 +228,16 @@ func askTerminal(prompt string) ([]byte, error) {
 
 // openWallet decrypts the owner's wallet: this is the owner's presence.
 func (a *app) openWallet() (eip712.Key, error) {
+	if err := outsideRun(); err != nil {
+		return eip712.Key{}, err
+	}
 	var f walletFile
 	if err := a.readJSON(&f, "wallet.json"); errors.Is(err, os.ErrNotExist) {
 		return eip712.Key{}, errors.New("there is no wallet here yet; make one: agentkeys init")
 	} else if err != nil {
 		return eip712.Key{}, err
 	}
-	pass, err := a.passphrase("Passphrase of your wallet: ")
+	pass, err := a.passphrase(askPassphrase)
 	if err != nil {
 		return eip712.Key{}, err
 	}

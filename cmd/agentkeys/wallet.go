@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.org/agentkeys"
+	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
 	"example.org/agentkeys/eip712"
 	"example.org/agentkeys/statement"
@@ -96,6 +97,9 @@ func initCommand(a *app) *cobra.Command {
 // initWallet makes the wallet unless it exists, enrols it and logs in. It may be
 // repeated.
 func (a *app) initWallet(ctx context.Context) (agentkeys.Wallet, error) {
+	if err := outsideRun(); err != nil {
+		return agentkeys.Wallet{}, err
+	}
 	c, _, err := a.dial()
 	if err != nil {
 		return agentkeys.Wallet{}, err
@@ -125,7 +129,7 @@ func (a *app) newOrOpenWallet() (eip712.Key, error) {
 	if _, err := os.Stat(a.path("wallet.json")); err == nil {
 		return a.openWallet()
 	}
-	pass, err := a.passphrase("Choose a passphrase for your wallet: ")
+	pass, err := a.passphrase(chooseTwice)
 	if err != nil {
 		return eip712.Key{}, err
 	}
@@ -206,8 +210,13 @@ func (a *app) agentKey(name string) (eip712.Key, error) {
 	return eip712.ParseKey(f.Key)
 }
 
-// agentSession opens a session of an agent at this profile's user.
+// agentSession opens a session of an agent at this profile's user. Inside a run only
+// that run's agent has one.
 func (a *app) agentSession(ctx context.Context, name string, ttl time.Duration) (*client.Client, error) {
+	if self := insideRun(); self != "" && self != name {
+		return nil, &api.Error{Status: 403, Code: "agent_refused", Message: "inside agentkeys run --agent " + self + " there is no other agent",
+			Next: "Ask the owner to grant " + self + " what it needs. Do not retry"}
+	}
 	k, err := a.agentKey(name)
 	if err != nil {
 		return nil, err
