@@ -167,6 +167,8 @@ closing() {
       echo "This project's own copies are in $(tools_dir); make finds them. For your shell:"
       echo "  export PATH=\"$(own_paths)\$PATH\""
     fi
+  elif [ -n "$CHANGED" ]; then
+    echo "Nothing wanted was completed. Changed on the way:$CHANGED."
   elif [ "$CHECK" = 0 ]; then
     echo "Nothing was changed."
   fi

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 HERE="$(cd "$(dirname "$0")" && pwd)"
-OUT="" CODE=0
+OUT="" CODE=0 BOX=""
 
 die() {
   echo "$*" >&2
@@ -32,6 +32,7 @@ has() { echo "echo '$2'" | fake "$1"; }
 
 # machine SYSTEM PROCESSOR UID: an empty machine with a copy of the scripts, without a package manager.
 machine() {
+  [ -z "$BOX" ] || rm -rf "$BOX"
   BOX="$(mktemp -d)"
   trap 'rm -rf "$BOX"' EXIT
   export BOX
@@ -80,7 +81,8 @@ fake_zips() {
 # offers fills what a package manager can bring: one script for each package.
 offers() {
   local o="$BOX/offers" name
-  for name in git curl make jq gcc gnupg; do tool_script "$name" "$name 2.0" >"$o/$name"; done
+  for name in git curl make jq gcc; do tool_script "$name" "$name 2.0" >"$o/$name"; done
+  tool_script gpg "gpg 2.0" >"$o/gnupg"
   tool_script node v18.13.0 >"$o/nodejs"
   tool_script npm 9.2.0 >>"$o/nodejs"
   tool_script node v24.1.0 >"$o/node"
@@ -463,6 +465,26 @@ UNZIP
   APT_AWS=1.22.34 setup --yes
   shows "installed 2.40.0"
   [ -x "$BOX/home/.local/share/agentkeys/bin/aws" ] || die "not in the user's folder"
+}
+
+# A package that came as a means is told, even when what it was for did not come.
+case_changed_on_the_way() {
+  machine Linux x86_64 0
+  apt
+  basics
+  echo 'has node "v22.0.0"' >"$BOX/offers/nodejs"
+  mv "$BOX/offers/gnupg" "$BOX/gnupg.away"
+  APT_AWS=1.22.34 JJ_NAME=Ada JJ_EMAIL=ada@example.org setup --yes
+  exits 1
+  shows "Installed 6." "gpg is needed to check AWS's signature"
+  mv "$BOX/gnupg.away" "$BOX/offers/gnupg"
+  APT_AWS=1.22.34 setup --yes
+  exits 1
+  shows "cannot fetch from https://awscli.amazonaws.com" "Changed on the way: gnupg."
+  hides "Nothing was changed."
+  APT_AWS=1.22.34 setup --yes
+  exits 1
+  shows "Nothing was changed."
 }
 
 # The key in the checkout is the one whose fingerprint is pinned.

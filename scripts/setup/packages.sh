@@ -8,6 +8,7 @@ PRIVILEGE=""
 WHY=""
 ASKED_ADMIN=""
 UPDATED=""
+CHANGED=""
 
 # detect_packages sets PM or returns 1 with WHY.
 detect_packages() {
@@ -91,7 +92,17 @@ as_root() {
   fi
 }
 
-# packages PKG...: installs them or returns 1 with WHY.
+# install_now PKG...
+install_now() {
+  case "$PM" in
+    apt) as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ;;
+    dnf) as_root dnf install -y "$@" ;;
+    pacman) as_root pacman -S --needed --noconfirm "$@" ;;
+    brew) HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 brew install "$@" ;;
+  esac 2>&1 </dev/null
+}
+
+# packages PKG...: installs them and notes that in CHANGED, or returns 1 with WHY.
 packages() {
   local output
   if [ "$PRIVILEGE" = no ]; then
@@ -101,12 +112,10 @@ packages() {
   fi
   refresh_apt
   say "  $(install_command "$@")"
-  case "$PM" in
-    apt) output="$(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" 2>&1 </dev/null)" && return 0 ;;
-    dnf) output="$(as_root dnf install -y "$@" 2>&1 </dev/null)" && return 0 ;;
-    pacman) output="$(as_root pacman -S --needed --noconfirm "$@" 2>&1 </dev/null)" && return 0 ;;
-    brew) output="$(HOMEBREW_NO_AUTO_UPDATE=1 HOMEBREW_NO_INSTALL_UPGRADE=1 brew install "$@" 2>&1 </dev/null)" && return 0 ;;
-  esac
+  if output="$(install_now "$@")"; then
+    CHANGED="$CHANGED $*"
+    return 0
+  fi
   output="$(printf '%s\n' "$output" | grep -v '^[[:space:]]*$' | tail -n 1)"
   WHY="$PM cannot bring $* ($output); check its sources, then: $(install_command "$@")"
   return 1

@@ -81,6 +81,7 @@ identity_part() {
     return 1
   fi
   (cd / && jj config set --user "$1" "$value" >/dev/null 2>&1) || { WHY="jj refused it; $IDENTITY_BY_HAND"; return 1; }
+  CHANGED="$CHANGED $1"
 }
 
 AWS_KEY=FB5DB77FD5C118B80511ADA8A6310ACC4672475C
