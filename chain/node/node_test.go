@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,4 +163,49 @@ func TestPaceIsWhatInitRecorded(t *testing.T) {
 	if p, err := Pace(home); p != 750*time.Millisecond || err != nil {
 		t.Fatalf("pace %v, %v", p, err)
 	}
+}
+
+// committingSlowly is an application whose Commit takes until it is let go.
+type committingSlowly struct {
+	answering
+	begun, end chan struct{}
+}
+
+func (c committingSlowly) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	close(c.begun)
+	<-c.end
+	return &abci.ResponseCommit{}, nil
+}
+
+// The tree exchanges its newest version while it commits: nothing may be read then.
+func TestQueriesWaitForACommit(t *testing.T) {
+	app := committingSlowly{begun: make(chan struct{}), end: make(chan struct{})}
+	c := &creator{app: app}
+	queries, err := c.NewABCIClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	consensus, err := c.NewABCIClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = consensus.Commit(t.Context(), &abci.RequestCommit{}) })
+	<-app.begun
+	if c.store.TryRLock() {
+		t.Error("the store can be read while it commits")
+	}
+	answered := make(chan struct{})
+	wg.Go(func() {
+		defer close(answered)
+		_, _ = queries.Query(t.Context(), &abci.RequestQuery{Path: "/store/vault/key"})
+	})
+	select {
+	case <-answered:
+		t.Error("a query is answered while the store commits")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(app.end)
+	<-answered
+	wg.Wait()
 }
