@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/credential"
+)
+
+// Policy says what happens to a host that no rule of the child names. Nothing is ever
+// injected or decrypted there.
+type Policy uint8
+
+const (
+	Pass   Policy = iota // goes through untouched, a blind tunnel
+	Refuse               // host_refused
+)
+
+// Config of a proxy. Wallet is its own, which its owner admitted.
+type Config struct {
+	Vault   vault // the custodian as this proxy's session sees it
+	Wallet  agentkeys.Wallet
+	CA      *CA
+	Others  Policy
+	Resolve map[string]string // "host:port" to "address:port": the owner named it, so it may be loopback
+	Roots   *x509.CertPool    // of upstreams; nil stands for the system's
+	Log     *slog.Logger
+}
+
+// caller is one child as the engine sees it. Its methods may be called at once.
+type caller interface {
+	// pick gives the credential whose rules name this host; ok is false when none does.
+	// An error is an [api.Error], hosts_overlap when two do.
+	pick(host string, port uint16) (name agentkeys.Service, ok bool, err error)
+	// begin starts one call under a live lease, asked for when there is none. A refusal
+	// is an [api.Error]: the custodian's own, or revoked.
+	begin(ctx context.Context, name agentkeys.Service) (call, error)
+	// hosts is what this child's certificate is for.
+	hosts() []credential.HostRule
+	// agent is the name for the log.
+	agent() string
+	// gone closes when the child is: its idle connections go too.
+	gone() <-chan struct{}
+}
+
+// call is one use of a credential. Its context ends when the lease is dropped or the
+// watch is lost, not when the lease runs out: a long stream outlives its lease.
+type call struct {
+	ctx         context.Context
+	credential  credential.Credential // valid until end
+	placeholder string
+	version     uint64
+	end         func() // exactly once, when nothing of the call can be written upstream any more
+}
+
+// callers finds a child by its token, in constant time.
+type callers interface {
+	find(token string) (caller, bool)
+}
+
+// keeper is the half that holds leases: newKeeper(Config) makes it, and its run serves
+// the control socket and watches until ctx ends, having dropped and wiped everything.
+type keeper interface {
+	callers
+	run(ctx context.Context, control net.Listener) error
+}
