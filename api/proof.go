@@ -26,20 +26,21 @@ func Prove(key ed25519.PrivateKey, vault agentkeys.VaultID, token, method, path 
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// CheckProof checks a [ProofHeader].
-func CheckProof(header string, key ed25519.PublicKey, vault agentkeys.VaultID, token, method, path string, body []byte, now time.Time) error {
+// CheckProof checks a [ProofHeader] and gives its nonce, by which a proof that comes
+// again is known.
+func CheckProof(header string, key ed25519.PublicKey, vault agentkeys.VaultID, token, method, path string, body []byte, now time.Time) (nonce [16]byte, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(header)
 	if err != nil || len(b) != 88 || len(key) != ed25519.PublicKeySize {
-		return errProof
+		return nonce, errProof
 	}
 	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint64(b)), 0))
 	if age > ProofWindow || age < -ProofWindow {
-		return errProof
+		return nonce, errProof
 	}
 	if !ed25519.Verify(key, proofMessage(vault, token, method, path, body, b[:24]), b[24:]) {
-		return errProof
+		return nonce, errProof
 	}
-	return nil
+	return [16]byte(b[8:24]), nil
 }
 
 func proofMessage(vault agentkeys.VaultID, token, method, path string, body, stamp []byte) []byte {

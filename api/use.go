@@ -15,6 +15,9 @@ const (
 	PathUse   = "/v1/use"   // POST Use -> Used; a proxy's session, on behalf of another
 	PathWatch = "/v1/watch" // POST Watch -> Watched; a proxy's session; held for up to WatchHold
 	PathRules = "/v1/rules" // POST RulesRequest -> Rules; the owner, or an agent with a live grant
+
+	PathSessions = "/v1/sessions" // POST -> Sessions; owner
+	PathEnd      = "/v1/end"      // POST End -> {}; the session itself, or the owner with presence
 )
 
 // Times of a proxy. Both sides count by their monotonic clocks.
@@ -73,13 +76,14 @@ type Watched struct {
 	Drops []Drop `json:"drops,omitempty"`
 }
 
-// Drop ends leases and cuts streams. Empty fields stand for all.
+// Drop ends leases and cuts streams. Empty fields stand for all; a proxy that finds its
+// own wallet as Agent drops everything.
 type Drop struct {
 	Number    uint64 `json:"number"`
 	Agent     string `json:"agent,omitempty"`
 	ServiceID string `json:"service_id,omitempty"`
 	Session   string `json:"session,omitempty"`
-	Reason    string `json:"reason"` // agent_revoked, grant_revoked, replaced, deleted, session_ended
+	Reason    string `json:"reason"` // agent_revoked, grant_changed, replaced, deleted, session_ended
 }
 
 // RulesRequest asks where a credential may go. The owner names the slot as in Read.
@@ -101,6 +105,33 @@ type Host struct {
 	Pattern string `json:"pattern"`
 	Port    uint16 `json:"port"`
 }
+
+// Sessions are the live sessions of a user that this custodian has issued or heard
+// since it started.
+type Sessions struct {
+	Since    uint64        `json:"since"`
+	Sessions []SessionInfo `json:"sessions"`
+}
+
+// SessionInfo is one session.
+type SessionInfo struct {
+	ID      string `json:"id"` // 32 hex
+	Agent   string `json:"agent"`
+	Role    string `json:"role"`
+	Issued  uint64 `json:"issued"`
+	Expires uint64 `json:"expires"`
+	Used    uint64 `json:"used"` // newest request
+	Self    bool   `json:"self"` // the one that asks
+}
+
+// End ends a session before its time. Another's needs Presence over action "end".
+type End struct {
+	Session  string    `json:"session"`
+	Presence *Presence `json:"presence,omitempty"`
+}
+
+// SessionLabel is what a wallet shows, as service, when its owner ends a session.
+func SessionLabel(id string) string { return "session " + id }
 
 // Delegate signs a delegation with a session's key: domain tag "delegation", SHA-256
 // of the token 32, proxy 20, until 8.

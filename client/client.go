@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"example.org/agentkeys"
@@ -36,9 +37,28 @@ type Client struct {
 	http *http.Client
 
 	user, agent agentkeys.Wallet
-	token       string
-	key         ed25519.PrivateKey // the session is bound to it
-	expires     time.Time
+
+	mu   sync.RWMutex
+	live session
+}
+
+// session is what a login gave.
+type session struct {
+	token   string
+	key     ed25519.PrivateKey // the session is bound to it
+	expires time.Time
+}
+
+func (c *Client) session() session {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live
+}
+
+func (c *Client) set(s session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live = s
 }
 
 // Dial checks the endpoint; nothing is sent.
@@ -69,7 +89,8 @@ func (c *Client) challenge(ctx context.Context) (n [32]byte, err error) {
 }
 
 // Login opens a session of agent at user, signed by the agent's wallet. An owner is
-// its own agent. ttl 0 means one hour.
+// its own agent. ttl 0 means one hour. Another login of the same agent renews the
+// session in place, also while others use the client.
 func (c *Client) Login(ctx context.Context, wallet eip712.Key, user agentkeys.Wallet, ttl time.Duration) error {
 	nonce, err := c.challenge(ctx)
 	if err != nil {
@@ -97,7 +118,10 @@ func (c *Client) Login(ctx context.Context, wallet eip712.Key, user agentkeys.Wa
 	if err != nil {
 		return err
 	}
-	c.user, c.agent, c.token, c.key, c.expires = user, l.Agent, token, key, time.Unix(int64(s.Expires), 0)
+	if c.user != user || c.agent != l.Agent {
+		c.user, c.agent = user, l.Agent
+	}
+	c.set(session{token, key, time.Unix(int64(s.Expires), 0)})
 	return nil
 }
 
@@ -128,7 +152,8 @@ type State struct {
 
 // State gives the session for keeping.
 func (c *Client) State() State {
-	return State{c.user.String(), c.agent.String(), c.token, c.key.Seed(), c.expires.Unix()}
+	s := c.session()
+	return State{c.user.String(), c.agent.String(), s.token, s.key.Seed(), s.expires.Unix()}
 }
 
 // Resume takes a kept session. It is checked at its first use.
@@ -142,7 +167,7 @@ func (c *Client) Resume(s State) (err error) {
 	if len(s.Key) != ed25519.SeedSize {
 		return errors.New("session: damaged; log in again: agentkeys login")
 	}
-	c.token, c.key, c.expires = s.Token, ed25519.NewKeyFromSeed(s.Key), time.Unix(s.Expires, 0)
+	c.set(session{s.Token, ed25519.NewKeyFromSeed(s.Key), time.Unix(s.Expires, 0)})
 	return nil
 }
 
@@ -150,7 +175,7 @@ func (c *Client) Resume(s State) (err error) {
 func (c *Client) User() agentkeys.Wallet { return c.user }
 
 // Expires is when the session ends.
-func (c *Client) Expires() time.Time { return c.expires }
+func (c *Client) Expires() time.Time { return c.session().expires }
 
 // post sends without a session.
 func (c *Client) post(ctx context.Context, path string, in, out any) error {
@@ -163,7 +188,8 @@ func (c *Client) post(ctx context.Context, path string, in, out any) error {
 
 // call sends with the session and its proof.
 func (c *Client) call(ctx context.Context, path string, in, out any) error {
-	if c.token == "" {
+	s := c.session()
+	if s.token == "" {
 		return &api.Error{Status: 401, Code: "session_invalid", Message: "no session", Next: "Log in: agentkeys login"}
 	}
 	body, err := json.Marshal(in)
@@ -172,7 +198,7 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	}
 	defer clear(body)
 	h := http.Header{}
-	h.Set("Authorization", "Bearer "+c.token)
-	h.Set(api.ProofHeader, api.Prove(c.key, c.at.Vault, c.token, http.MethodPost, path, body, time.Now()))
+	h.Set("Authorization", "Bearer "+s.token)
+	h.Set(api.ProofHeader, api.Prove(s.key, c.at.Vault, s.token, http.MethodPost, path, body, time.Now()))
 	return api.Call(ctx, c.http, http.MethodPost, c.at.URL+path, h, body, out)
 }

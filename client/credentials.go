@@ -43,6 +43,11 @@ func (c *Client) Read(ctx context.Context, name agentkeys.Service, slot agentkey
 	if err := c.call(ctx, api.PathRead, in, &v); err != nil {
 		return Value{}, err
 	}
+	return c.open(v)
+}
+
+// open reads a credential and holds it against its receipt. The bytes are cleared.
+func (c *Client) open(v api.Value) (Value, error) {
 	defer clear(v.Credential)
 	cred, err := credential.Parse(v.Credential)
 	if err != nil {

@@ -145,7 +145,8 @@ func (f *fakeCustodian) proven(w http.ResponseWriter, r *http.Request, path stri
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if token != testToken || api.CheckProof(r.Header.Get(api.ProofHeader), f.session, testVault, token, r.Method, path, body, time.Now()) != nil {
+	_, unproven := api.CheckProof(r.Header.Get(api.ProofHeader), f.session, testVault, token, r.Method, path, body, time.Now())
+	if token != testToken || unproven != nil {
 		api.Fail(w, &api.Error{Status: 401, Code: "session_invalid"})
 		return
 	}

@@ -20,6 +20,9 @@ const (
 	actSession action = "session" // anything that a live session may: whoami, list
 	actOwner   action = "owner"   // the owner's alone: tag key, audit trail
 	actReveal  action = "reveal"
+	actUse     action = "use"       // a proxy's, on behalf of the session
+	actRules   action = "rules"     // where a credential may go, never its value
+	actEnd     action = "end"       // the owner ends another session
 	actWrite   action = "overwrite" // presence says overwrite; a first write needs none
 )
 
@@ -41,7 +44,8 @@ type verdict struct {
 	agent   rules.Agent
 	slot    agentkeys.Slot
 	pointer rules.Pointer
-	held    bool // slot holds a credential
+	held    bool   // slot holds a credential
+	ends    uint64 // when what allows this ends: session, or the grant if that is sooner
 }
 
 // authorise decides every request, from proven rows at the newest verified head and
@@ -55,11 +59,14 @@ func (s *Server) authorise(ctx context.Context, c token.Claims, w want) (verdict
 	if err := s.allowSession(c, v); err != nil {
 		return v, err
 	}
+	v.ends = min(c.Expires, v.agent.Expires)
 	owner := c.Agent == c.User
 	switch {
 	case w.action == actSession:
 		return v, nil
-	case !owner && w.action != actReveal:
+	case c.Role == token.RoleProxy:
+		return v, useOnly.because("Ask for it on behalf of a session", "a proxy gets nothing for itself")
+	case !owner && w.action != actReveal && w.action != actUse && w.action != actRules:
 		return v, ownerOnly.because("Ask the owner to do it", "only the owner may do this, and this is a session of agent %s", c.Agent)
 	case w.action == actOwner:
 		return v, nil
@@ -67,11 +74,12 @@ func (s *Server) authorise(ctx context.Context, c token.Claims, w want) (verdict
 		if err := allowGrant(c, w, v, grant, granted); err != nil {
 			return v, err
 		}
+		v.ends = min(v.ends, grant.Expires)
 	}
-	if w.action == actReveal && !v.held {
+	if w.action != actWrite && !v.held {
 		return v, notFound.because("See what there is: agentkeys list", "there is no credential %s", w.service)
 	}
-	if owner {
+	if owner && (w.action == actReveal || w.action == actWrite) {
 		return v, s.allowPresence(c, w, v)
 	}
 	return v, nil
@@ -153,6 +161,8 @@ func (s *Server) allowSession(c token.Claims, v verdict) error {
 			next = loginAgain
 		}
 		return agentRevoked.because(next, "the sessions of %s were revoked", who(c))
+	case s.ended.has(c.ID):
+		return sessionExpired.because(loginAgain, "this session was ended")
 	case v.agent.Expires <= blockTime(v.head):
 		return agentNotAdmitted.because("Ask the owner to run: agentkeys agent add", "the admission of %s ended", who(c))
 	case c.Role == token.RoleProxy && v.agent.Role != statement.RoleProxy:
@@ -170,7 +180,7 @@ func allowGrant(c token.Claims, w want, v verdict, g rules.Grant, granted bool) 
 		return grantRevoked.because(ask+". Do not retry", "the grant of %s to %s was withdrawn", w.service, who(c))
 	case g.Expires <= blockTime(v.head):
 		return grantExpired.because(ask, "the grant of %s to %s ended", w.service, who(c))
-	case g.Mode != statement.ModeReveal:
+	case g.Mode != statement.ModeReveal && w.action == actReveal:
 		return useOnly.because("Ask the owner to run: agentkeys grant "+string(w.service)+" --to "+c.Agent.String()+" --reveal. Do not retry",
 			"%s may use %s but not see it", who(c), w.service)
 	}

@@ -35,6 +35,8 @@ var (
 	notFound         = code{"not_found", http.StatusNotFound, false}
 	conflict         = code{"conflict", http.StatusConflict, false}
 	changed          = code{"changed", http.StatusConflict, true}
+	notProxy         = code{"not_a_proxy", http.StatusForbidden, false}
+	notWatching      = code{"proxy_not_watching", http.StatusConflict, true}
 )
 
 // Failures: the vault cannot do it now.

@@ -28,6 +28,11 @@ func (s *Server) Handler() http.Handler {
 	session(mux, s, api.PathWrite, s.write)
 	session(mux, s, api.PathList, s.list)
 	session(mux, s, api.PathReads, s.reads)
+	session(mux, s, api.PathUse, s.use)
+	session(mux, s, api.PathWatch, s.watch)
+	session(mux, s, api.PathRules, s.rules)
+	session(mux, s, api.PathSessions, s.sessions)
+	session(mux, s, api.PathEnd, s.end)
 	mux.HandleFunc("GET "+api.PathVault, func(w http.ResponseWriter, _ *http.Request) {
 		h := s.cfg.Chain.Head()
 		api.Reply(w, api.Vault{VaultID: s.cfg.Vault.String(), ChainID: s.cfg.ChainID, Custodian: s.Key().String(),
@@ -143,7 +148,10 @@ func serve[In, Out any](w http.ResponseWriter, ctx context.Context, s *Server, p
 		return
 	}
 	api.Reply(w, out)
-	if v, ok := any(out).(api.Value); ok {
+	switch v := any(out).(type) {
+	case api.Value:
+		clear(v.Credential)
+	case api.Used:
 		clear(v.Credential)
 	}
 }

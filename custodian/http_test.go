@@ -2,6 +2,8 @@ package custodian
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -68,6 +70,16 @@ func TestOverTLS(t *testing.T) {
 		}},
 		{"proof of another path", sessionInvalid, func(h http.Header, b *[]byte) {
 			h.Set(api.ProofHeader, api.Prove(key, w.vault, text, http.MethodPost, api.PathList, *b, time.Now()))
+		}},
+		{"the same request again", sessionInvalid, func(h http.Header, b *[]byte) {
+			other := &http.Client{Transport: api.PinnedTransport(pin)}
+			defer other.CloseIdleConnections()
+			check(t, api.Call(t.Context(), other, http.MethodPost, srv.URL+api.PathWhoAmI, h, *b, nil))
+		}},
+		{"a stolen token without its key", sessionInvalid, func(h http.Header, b *[]byte) {
+			_, thief, err := ed25519.GenerateKey(rand.Reader)
+			check(t, err)
+			h.Set(api.ProofHeader, api.Prove(thief, w.vault, text, http.MethodPost, api.PathWhoAmI, *b, time.Now()))
 		}},
 		{"another body", sessionInvalid, func(_ http.Header, b *[]byte) { *b = []byte(`{ }`) }},
 		{"too large", tooLarge, func(_ http.Header, b *[]byte) { *b = make([]byte, api.MaxRequest+1) }},

@@ -115,6 +115,7 @@ func (s *Server) issue(c token.Claims, sealKey []byte) (api.Session, error) {
 		return api.Session{}, fmt.Errorf("session: %w", err)
 	}
 	s.counts.logins.Add(1)
+	s.known.used(c)
 	return api.Session{Encapsulated: enc, Sealed: sealed, Expires: c.Expires}, nil
 }
 

@@ -16,7 +16,7 @@ import (
 	"example.org/agentkeys/token"
 )
 
-// read is the flow "Read" of docs/spec/api.md.
+// read gives a value to the owner, or to an agent that may see it.
 func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Value, error) {
 	name, err := parseService(in.Service)
 	if err != nil {
@@ -29,53 +29,69 @@ func (s *Server) read(ctx context.Context, c token.Claims, in api.Read) (api.Val
 	if err := s.takeNonce(in.Presence); err != nil {
 		return api.Value{}, err
 	}
-	w := want{action: actReveal, service: name, agent: agent, presence: in.Presence}
+	v, _, err := s.give(ctx, c, want{action: actReveal, service: name, agent: agent, presence: in.Presence}, nil)
+	return v, err
+}
 
+// give is the flow "Read" of docs/spec/api.md, for every value that leaves. What lend
+// says comes before the last decision, so that a revocation sees what was lent or
+// refuses it.
+func (s *Server) give(ctx context.Context, c token.Claims, w want, lend func(verdict) error) (api.Value, verdict, error) {
+	mode := statement.ModeReveal
+	if w.action == actUse {
+		mode = statement.ModeUse
+	}
 	// The head is fresh before anything is decided on it.
 	s.step("read.head")
 	if err := s.freshHead(ctx); err != nil {
-		return api.Value{}, err
+		return api.Value{}, verdict{}, err
 	}
 	// Session, admission, grant, presence, from proven rows.
 	s.step("read.authorise")
 	v, err := s.authorise(ctx, c, w)
 	if err != nil {
-		return api.Value{}, err
+		return api.Value{}, verdict{}, err
 	}
 	// The envelope whose hash the pointer names.
 	s.step("read.fetch")
 	sealed, v, err := s.fetch(ctx, c, w, v)
 	if err != nil {
-		return api.Value{}, err
+		return api.Value{}, verdict{}, err
 	}
 	s.step("read.open")
 	plain, err := s.open(v, sealed)
 	if err != nil {
-		return api.Value{}, err
+		return api.Value{}, verdict{}, err
 	}
 	out := api.Value{Credential: plain, Version: v.pointer.Version, Epoch: uint32(v.pointer.Epoch)}
 	// The record is on disk before anybody gets the value.
 	s.step("read.record")
-	rec, err := s.outbox.append(record.Record{Kind: record.KindRead, Mode: uint8(statement.ModeReveal), Time: uint64(time.Now().Unix()),
+	rec, err := s.outbox.append(record.Record{Kind: record.KindRead, Mode: uint8(mode), Time: uint64(time.Now().Unix()),
 		User: c.User, Agent: c.Agent, Owner: v.slot.Agent, Service: v.slot.Service, Version: v.pointer.Version, Epoch: v.pointer.Epoch,
 		Session: c.ID, Height: v.head.StateHeight, Boot: s.cfg.State.Boots})
 	if err != nil {
 		clear(plain)
 		s.log.Error("outbox", "error", err.Error())
-		return api.Value{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the read cannot be recorded, so it is not allowed")
+		return api.Value{}, verdict{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the read cannot be recorded, so it is not allowed")
+	}
+	if lend != nil {
+		if err := lend(v); err != nil {
+			clear(plain)
+			return api.Value{}, verdict{}, err
+		}
 	}
 	// A revocation that came meanwhile counts.
 	s.step("read.again")
 	if err := s.still(ctx, c, w, v); err != nil {
 		clear(plain)
-		return api.Value{}, err
+		return api.Value{}, verdict{}, err
 	}
 	if v.pointer.Epoch == v.user.Draining.Epoch {
 		s.hints.read(v.slot)
 	}
 	out.Receipt = record.SignReceipt(s.cfg.State.Instance, s.cfg.Vault, rec).Append(nil)
 	s.counts.reads.Add(1)
-	return out, nil
+	return out, v, nil
 }
 
 // still asks again at the newest head, and that the value is still the slot's. A

@@ -79,6 +79,10 @@ type Server struct {
 	hints   *hints
 	trail   *trail
 	misses  *misses
+	proxies *proxies
+	ended   *ended
+	proofs  proofs
+	known   *sessions
 	opened  atomic.Bool
 	discard func(user agentkeys.Wallet, key string)
 	counts  counters
@@ -99,7 +103,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("metadata key: %w", err)
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, issuer: issuer, meta: meta, nonces: newNonces(), revoked: newRevocations(),
-		cache: newEnvelopes(envelopeBytes), hints: newHints(), trail: newTrail(), misses: newMisses()}
+		cache: newEnvelopes(envelopeBytes), hints: newHints(), trail: newTrail(), misses: newMisses(),
+		proxies: newProxies(cfg.State.Boots), known: newSessions()}
+	if s.ended, err = openEnded(cfg.State.Home); err != nil {
+		return nil, err
+	}
 	s.outbox, err = openOutbox(outboxDir(cfg.State.Home), cfg.State.Boots, s.step)
 	if err != nil {
 		return nil, err
@@ -108,7 +116,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Close writes what the outbox still holds in memory and closes it.
-func (s *Server) Close() error { return s.outbox.close() }
+func (s *Server) Close() error { return errors.Join(s.outbox.close(), s.ended.close()) }
 
 // Key is the public statement key.
 func (s *Server) Key() agentkeys.ProcessKey { return s.cfg.State.Key() }

@@ -29,6 +29,11 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 		s.revoked.add(r.User, r.Agent, r.Counter)
 		defer s.forgetStranger(ctx, r.User)
 	}
+	var carriedOut func(context.Context) error
+	d, dropping := dropOf(st.Body)
+	if revoking {
+		carriedOut = s.proxies.drop(user, d) // while the relay carries it
+	}
 	old, held := s.deleted(ctx, st.Body)
 	s.step("statement.relay")
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
@@ -54,6 +59,12 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	}
 	if revoking {
 		s.revoked.remove(r.User, r.Agent, r.Counter)
+	} else if dropping {
+		carriedOut = s.proxies.drop(user, d) // from here on nothing is lent by the old row
+	}
+	s.step("statement.drop")
+	if carriedOut != nil && carriedOut(ctx) != nil {
+		return api.Accepted{}, unknownOutcome.because("Send the same statement again: a repeat is harmless", "it is in a block, but a proxy has not confirmed yet")
 	}
 	if held {
 		s.discarded(user, old)

@@ -40,6 +40,9 @@ func (s *Server) write(ctx context.Context, c token.Claims, in api.Write) (api.W
 	}
 	for range writeTries {
 		out, again, err := s.writeOnce(ctx, c, in, w, blob)
+		if err == nil && !again && in.Previous != 0 {
+			return out, s.replaced(ctx, c, w)
+		}
 		if err != nil || !again {
 			return out, err
 		}
@@ -316,6 +319,21 @@ func (s *Server) unknown(b statement.RegisterBlob, cause error, reason string) e
 
 func written(p rules.Pointer, height uint64) api.Written {
 	return api.Written{Version: p.Version, Epoch: uint32(p.Epoch), BlobID: p.Blob[:], Height: height}
+}
+
+// replaced takes the old value from the proxies. The new one is acknowledged even when
+// one of them is slow: it drops what it holds within a minute.
+func (s *Server) replaced(ctx context.Context, c token.Claims, w want) error {
+	svc, err := s.serviceID(c.User, w.service)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, api.WatchLife)
+	defer cancel()
+	if s.proxies.drop(c.User, api.Drop{ServiceID: svc.String(), Reason: "replaced"})(ctx) != nil {
+		s.log.Warn("a proxy has not confirmed that it dropped a replaced value")
+	}
+	return nil
 }
 
 // discarded hands an object that no row names to whoever deletes after the grace.

@@ -42,7 +42,7 @@ type Login struct {
 // Presence is the owner's fresh consent to one action on one credential.
 type Presence struct {
 	User    agentkeys.Wallet
-	Action  string // "reveal" or "overwrite"
+	Action  string // "reveal", "overwrite", "end"
 	Service agentkeys.ServiceID
 	Agent   agentkeys.Wallet
 	Version uint64

@@ -14,10 +14,12 @@ import (
 // Kind of a record.
 type Kind uint8
 
-// Kinds. A boot record marks each start of a custodian.
+// Kinds. A boot record marks each start of a custodian. Calls are what a proxy tells
+// of a value that it has on loan: how often it used it since it last told.
 const (
-	KindBoot Kind = 1
-	KindRead Kind = 2
+	KindBoot  Kind = 1
+	KindRead  Kind = 2
+	KindCalls Kind = 3
 )
 
 // Record is one audited event: Size bytes.
@@ -35,10 +37,11 @@ type Record struct {
 	Session  [16]byte // id of the session, zero for boot
 	Height   uint64   // of the verified state that allowed it
 	Boot     uint64   // which start of the custodian
+	Calls    uint32   // of KindCalls, at least 1; else 0
 }
 
 // Size of a record in bytes.
-const Size = 8 + 8 + 1 + 1 + 20 + 20 + 20 + 32 + 8 + 4 + 16 + 8 + 8
+const Size = 8 + 8 + 1 + 1 + 20 + 20 + 20 + 32 + 8 + 4 + 16 + 8 + 8 + 4
 
 // Append adds the fixed layout in the order of the fields.
 func (c Record) Append(b []byte) []byte {
@@ -50,7 +53,8 @@ func (c Record) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(c.Epoch))
 	b = append(b, c.Session[:]...)
 	b = binary.BigEndian.AppendUint64(b, c.Height)
-	return binary.BigEndian.AppendUint64(b, c.Boot)
+	b = binary.BigEndian.AppendUint64(b, c.Boot)
+	return binary.BigEndian.AppendUint32(b, c.Calls)
 }
 
 // Parse reads exactly one record.
@@ -70,9 +74,11 @@ func read(r *agentkeys.Reader) (c Record) {
 	c.Version = r.U64()
 	c.Epoch = agentkeys.Epoch(r.U32())
 	r.Copy(c.Session[:])
-	c.Height, c.Boot = r.U64(), r.U64()
-	boot, read := c.Kind == KindBoot && c.Mode == 0, c.Kind == KindRead && (c.Mode == 1 || c.Mode == 2)
-	if !boot && !read || c.Sequence == 0 {
+	c.Height, c.Boot, c.Calls = r.U64(), r.U64(), r.U32()
+	boot := c.Kind == KindBoot && c.Mode == 0 && c.Calls == 0
+	reading := c.Kind == KindRead && (c.Mode == 1 || c.Mode == 2) && c.Calls == 0
+	calls := c.Kind == KindCalls && c.Mode == 1 && c.Calls > 0
+	if !boot && !reading && !calls || c.Sequence == 0 {
 		r.Fail()
 	}
 	return c

@@ -36,6 +36,12 @@ func boot(sequence uint64) record.Record {
 	return record.Record{Sequence: sequence, Time: 1, Kind: record.KindBoot, Height: 3, Boot: 4}
 }
 
+func calls(sequence uint64) record.Record {
+	c := sample(sequence)
+	c.Kind, c.Mode, c.Calls = record.KindCalls, 1, 0xf1f2f3f4
+	return c
+}
+
 func run(from byte, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -45,9 +51,9 @@ func run(from byte, n int) []byte {
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	for _, c := range []record.Record{sample(1), boot(2)} {
+	for _, c := range []record.Record{sample(1), boot(2), calls(3)} {
 		b := c.Append(nil)
-		if len(b) != record.Size || record.Size != 154 {
+		if len(b) != record.Size || record.Size != 158 {
 			t.Fatalf("%d bytes", len(b))
 		}
 		got, err := record.Parse(b)
@@ -69,10 +75,14 @@ func TestRecordRefusesValuesOutOfRange(t *testing.T) {
 	for name, change := range map[string]func(c *record.Record){
 		"sequence 0":       func(c *record.Record) { c.Sequence = 0 },
 		"no kind":          func(c *record.Record) { c.Kind = 0 },
-		"unknown kind":     func(c *record.Record) { c.Kind = 3 },
+		"unknown kind":     func(c *record.Record) { c.Kind = 4 },
 		"read without one": func(c *record.Record) { c.Mode = 0 },
 		"unknown mode":     func(c *record.Record) { c.Mode = 3 },
 		"boot with a mode": func(c *record.Record) { c.Kind = record.KindBoot },
+		"read with calls":  func(c *record.Record) { c.Calls = 1 },
+		"boot with calls":  func(c *record.Record) { *c = boot(1); c.Calls = 1 },
+		"no calls":         func(c *record.Record) { *c = calls(1); c.Calls = 0 },
+		"calls that saw":   func(c *record.Record) { *c = calls(1); c.Mode = 2 },
 	} {
 		c := sample(1)
 		change(&c)
@@ -202,7 +212,7 @@ func TestVectors(t *testing.T) {
 		Receipt string   `json:"receipt"`
 	}
 	var made []vector
-	for name, records := range map[string][]record.Record{"boot": {boot(1)}, "boot and reads": {boot(1), sample(2), sample(3)}} {
+	for name, records := range map[string][]record.Record{"boot": {boot(1)}, "boot and reads": {boot(1), sample(2), sample(3), calls(4)}} {
 		v := vector{Name: name, Vault: vault.String(), Seed: hex.EncodeToString(key.Seed()), Root: record.Root(records).String()}
 		for _, c := range records {
 			v.Records = append(v.Records, hex.EncodeToString(c.Append(nil)))

@@ -1,0 +1,117 @@
+package custodian
+
+import (
+	"encoding/hex"
+	"testing"
+	"time"
+
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/eip712"
+	"example.org/agentkeys/token"
+)
+
+// endPresence is the owner's consent to end a session.
+func (w *world) endPresence(id string, agent token.Claims) *api.Presence {
+	w.t.Helper()
+	c, err := w.s.challenge(w.t.Context(), struct{}{})
+	check(w.t, err)
+	p := eip712.Presence{User: w.owner.Wallet(), Action: "end", Service: eip712.ServiceID(api.SessionLabel(id)), Agent: agent.Agent, Nonce: [32]byte(c.Nonce)}
+	sig := w.owner.Sign(p.Digest(w.vault))
+	return &api.Presence{Nonce: c.Nonce, Signature: sig[:]}
+}
+
+func idOf(c token.Claims) string { return hex.EncodeToString(c.ID[:]) }
+
+func TestSessionsAreListedAndEnded(t *testing.T) {
+	w := newWorld(t)
+	owner, scribe, other := w.session(w.owner), w.session(w.scribe), w.session(w.scribe)
+	list := func() map[string]api.SessionInfo {
+		l, err := w.s.sessions(t.Context(), owner, struct{}{})
+		check(t, err)
+		by := map[string]api.SessionInfo{}
+		for _, s := range l.Sessions {
+			by[s.ID] = s
+		}
+		return by
+	}
+	if l := list(); !l[idOf(owner)].Self || l[idOf(scribe)].Agent != w.scribe.Wallet().String() || l[idOf(other)].Role != "agent" || l[idOf(scribe)].Self {
+		t.Errorf("listed %+v", l)
+	}
+	alive := func(c token.Claims) error { _, err := w.s.whoami(t.Context(), c, struct{}{}); return err }
+	end := func(c token.Claims, id string, p *api.Presence) error {
+		_, err := w.s.end(t.Context(), c, api.End{Session: id, Presence: p})
+		return err
+	}
+	// Whom it takes to end another's session.
+	wantCode(t, end(scribe, idOf(other), nil), ownerOnly)
+	wantCode(t, end(owner, idOf(scribe), nil), presenceRequired)
+	wantCode(t, end(owner, idOf(scribe), w.endPresence(idOf(other), scribe)), presenceInvalid)
+	wantCode(t, end(owner, "00112233445566778899aabbccddeeff", w.endPresence("00112233445566778899aabbccddeeff", scribe)), notFound)
+	wantCode(t, end(owner, "x", nil), badRequest)
+	used := w.endPresence(idOf(other), other)
+	check(t, alive(scribe))
+	check(t, end(owner, idOf(other), used))
+	wantCode(t, alive(other), sessionExpired)
+	wantCode(t, end(owner, idOf(scribe), used), presenceInvalid)
+	// A session ends itself; both stay ended over a restart.
+	check(t, end(scribe, idOf(scribe), nil))
+	if l := list(); len(l) != 1 {
+		t.Errorf("left: %+v", l)
+	}
+	w.restart()
+	wantCode(t, alive(other), sessionExpired)
+	wantCode(t, alive(scribe), sessionExpired)
+	check(t, alive(owner))
+}
+
+func TestEndedSessionsAreDurable(t *testing.T) {
+	dir := t.TempDir()
+	e, err := openEnded(dir)
+	check(t, err)
+	now := uint64(time.Now().Unix())
+	check(t, e.add([16]byte{1}, now+100))
+	_, err = e.file.WriteString("\n0200000000000000000000000000") // a full disk cut this one off
+	check(t, err)
+	check(t, e.add([16]byte{3}, now+100))
+	check(t, e.add([16]byte{4}, now-1))
+	check(t, e.close())
+	e, err = openEnded(dir)
+	check(t, err)
+	defer func() { check(t, e.close()) }()
+	for id, want := range map[byte]bool{1: true, 2: false, 3: true, 4: false} {
+		if e.has([16]byte{id}) != want {
+			t.Errorf("session %d is ended: %v, want %v", id, !want, want)
+		}
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	k := newSessions()
+	for n := range maxSessions + 10 {
+		k.used(token.Claims{ID: [16]byte{byte(n), byte(n >> 8), byte(n >> 16)}, Expires: uint64(time.Now().Unix()) + 100})
+	}
+	if len(k.by) > maxSessions {
+		t.Errorf("%d are remembered", len(k.by))
+	}
+	if _, ok := k.find([16]byte{9, maxSessions >> 8 & 0xff, maxSessions >> 16}); !ok {
+		t.Error("the newest is forgotten")
+	}
+}
+
+func TestProofComesOnce(t *testing.T) {
+	var p proofs
+	if !p.first([16]byte{1}) || p.first([16]byte{1}) || !p.first([16]byte{2}) {
+		t.Error("a proof counts twice, or a new one not at all")
+	}
+	// As long as it could be taken again it is remembered.
+	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
+	if p.first([16]byte{1}) {
+		t.Error("forgotten while its window may be open")
+	}
+	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
+	p.first([16]byte{9})
+	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
+	if p.first([16]byte{8}); len(p.old) != 1 {
+		t.Errorf("%d of two windows ago are still there", len(p.old))
+	}
+}
