@@ -149,10 +149,21 @@ func (v *vault) keep(value string) string {
 // cli runs the command as a person does, in the person's home.
 func (v *vault) cli(t *testing.T, stdin string, args ...string) (out, errOut string, code int) {
 	t.Helper()
+	return v.command(t, nil, stdin, args...)
+}
+
+// cliEnv is cli with more in the environment.
+func (v *vault) cliEnv(t *testing.T, env []string, args ...string) (out, errOut string, code int) {
+	t.Helper()
+	return v.command(t, env, "", args...)
+}
+
+func (v *vault) command(t *testing.T, env []string, stdin string, args ...string) (out, errOut string, code int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(v.bin, "agentkeys"), args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "AGENTKEYS_HOME=" + v.home, "AGENTKEYS_PASSPHRASE_FILE=" + v.path("passphrase")}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AGENTKEYS_HOME=" + v.home, "AGENTKEYS_PASSPHRASE_FILE=" + v.path("passphrase")}, env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
