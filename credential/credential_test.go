@@ -220,3 +220,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestOverlap(t *testing.T) {
+	rule := func(s string, port uint16) []HostRule { return []HostRule{{"other.test", 1}, {s, port}} }
+	for _, c := range []struct {
+		a, b []HostRule
+		want bool
+	}{
+		{rule("a.example.test", 443), rule("a.example.test", 443)[1:], true},
+		{rule("a.example.test", 443), rule("a.example.test", 80)[1:], false},
+		{rule("*.example.test", 443), rule("a.example.test", 443)[1:], true},
+		{rule("a.example.test", 443), rule("*.example.test", 443)[1:], true},
+		{rule("*.example.test", 443), rule("*.example.test", 443)[1:], true},
+		{rule("*.example.test", 443), rule("a.b.example.test", 443)[1:], false},
+		{rule("*.example.test", 443), rule("example.test", 443)[1:], false},
+		{rule("*.example.test", 443), rule("*.b.example.test", 443)[1:], false},
+		{nil, rule("a.example.test", 443), false},
+	} {
+		if _, got := Overlap(c.a, c.b); got != c.want {
+			t.Errorf("%v and %v: %v", c.a, c.b, got)
+		}
+	}
+}

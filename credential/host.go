@@ -55,3 +55,15 @@ func isLabel(s string) bool {
 	}
 	return true
 }
+
+// Overlap finds a place that both lists name, and gives the rule of the first.
+func Overlap(a, b []HostRule) (HostRule, bool) {
+	for _, x := range a {
+		for _, y := range b {
+			if x.Port == y.Port && (x == y || x.Matches(y.Pattern, y.Port) || y.Matches(x.Pattern, x.Port)) {
+				return x, true
+			}
+		}
+	}
+	return HostRule{}, false
+}

@@ -19,6 +19,13 @@ const (
 	Refuse               // host_refused
 )
 
+func (p Policy) String() string {
+	if p == Refuse {
+		return "refuse"
+	}
+	return "pass"
+}
+
 // Config of a proxy. Wallet is its own, which its owner admitted.
 type Config struct {
 	Vault   vault // the custodian as this proxy's session sees it
