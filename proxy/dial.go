@@ -3,139 +3,256 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"example.org/agentkeys/api"
+	"golang.org/x/sys/unix"
 )
 
-// dialer reaches services. It checks every address that a name resolves to and dials
-// exactly what it checked, so that a name cannot mean one thing to the check and
-// another to the connection.
+const (
+	dialTimeout = 10 * time.Second
+	maxAddrs    = 8 // of one name
+)
+
+// dialer opens connections to the outside. A name is resolved once, every address it has
+// is checked, and exactly a checked address is dialled, so a name that changes its mind
+// gains nothing.
 type dialer struct {
-	resolve map[string]string // "host:port" to "address:port", by the owner
-	lookup  func(context.Context, string) ([]netip.Addr, error)
+	named  map[string]netip.AddrPort // "host:port", by the owner
+	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	dial   func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 }
 
-func newDialer(resolve map[string]string) *dialer {
-	return &dialer{resolve: resolve, lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
-		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	}}
+func newDialer(resolve map[string]string) (*dialer, error) {
+	d := &dialer{
+		named: map[string]netip.AddrPort{},
+		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		},
+		dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+			return (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext(ctx, "tcp", to.String())
+		},
+	}
+	for from, to := range resolve {
+		t, err := parseTarget(from)
+		if err != nil {
+			return nil, errors.New("proxy: resolve wants host:port=address:port, not " + from)
+		}
+		addr, err := netip.ParseAddrPort(to)
+		if err != nil || isMetadata(addr.Addr().Unmap()) {
+			return nil, errors.New("proxy: resolve wants host:port=address:port, not to " + to)
+		}
+		d.named[t.String()] = addr
+	}
+	return d, nil
 }
 
-const dialTimeout = 15 * time.Second
-
-// dial connects to host:port. Loopback is reached only where the owner named it: by a
-// Resolve entry, or by a host rule for that very address or for localhost, which is
-// what named says.
-func (d *dialer) dial(ctx context.Context, hostport string, named bool) (net.Conn, error) {
+// open dials a host. ruled says that a host rule of the owner names it.
+func (d *dialer) open(ctx context.Context, t target, ruled bool) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var n net.Dialer
-	if to, ok := d.resolve[strings.ToLower(hostport)]; ok {
-		return n.DialContext(ctx, "tcp", to)
-	}
-	host, port, err := net.SplitHostPort(hostport)
+	addrs, err := d.addresses(ctx, t, ruled)
 	if err != nil {
-		return nil, denied(http.StatusBadRequest, "bad_request", "want host:port", "", false)
+		return nil, err
 	}
-	addrs, err := d.addresses(ctx, host)
-	if err != nil {
-		return nil, denied(http.StatusBadGateway, "upstream_unreachable", "no address is known for "+host, "Check the name, then try again", true)
-	}
-	allowLoopback := named && (isAddress(host) || strings.EqualFold(host, "localhost"))
 	for _, a := range addrs {
-		if why := forbidden(a, allowLoopback); why != "" {
-			return nil, denied(http.StatusForbidden, "address_refused", fmt.Sprintf("%s is at a %s, which the proxy does not call", host, why),
-				"Ask the owner to name it: agentkeys proxy start --resolve "+hostport+"=ADDRESS:PORT. Do not retry", false)
+		conn, dialErr := d.dial(ctx, a)
+		if dialErr == nil {
+			return &upstream{Conn: conn}, nil
 		}
+		err = dialErr
 	}
-	var failed error
+	return nil, err
+}
+
+func (d *dialer) addresses(ctx context.Context, t target, ruled bool) ([]netip.AddrPort, error) {
+	if to, ok := d.named[t.String()]; ok {
+		return []netip.AddrPort{to}, nil
+	}
+	addrs := []netip.Addr{}
+	if a, err := netip.ParseAddr(t.host); err == nil {
+		addrs = append(addrs, a)
+	} else if addrs, err = d.lookup(ctx, t.host); err != nil {
+		return nil, err
+	}
+	if len(addrs) == 0 {
+		return nil, &net.DNSError{Err: "no address", Name: t.host, IsNotFound: true}
+	}
+	out := make([]netip.AddrPort, 0, len(addrs))
 	for _, a := range addrs {
-		conn, err := n.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), port))
-		if err == nil {
-			return conn, nil
+		// One bad address spoils the name: a mixture is how rebinding starts.
+		if !mayDial(a, ruled, ruled && t.isLocal()) {
+			return nil, denied(http.StatusForbidden, "address_refused", t.host+" leads to an address inside this machine or its network",
+				"Ask the owner for a host rule, or to name it: agentkeys proxy start --resolve "+t.String()+"=ADDRESS:PORT. Do not retry", false)
 		}
-		failed = err
+		out = append(out, netip.AddrPortFrom(a.Unmap(), t.port))
 	}
-	return nil, unreachable(host, failed)
+	return out[:min(len(out), maxAddrs)], nil
 }
 
-// unreachable tells of a service that does not answer, without what it said.
-func unreachable(host string, err error) error {
-	var known *api.Error
-	if errors.As(err, &known) {
-		return known
+// onThisMachine tells hosts of the owner whose bytes never reach a network.
+func (d *dialer) onThisMachine(t target) bool {
+	if to, ok := d.named[t.String()]; ok {
+		return to.Addr().Unmap().IsLoopback()
 	}
-	return denied(http.StatusBadGateway, "upstream_unreachable", host+" does not answer", "Try again later", true)
+	return t.isLocal()
 }
 
-func isAddress(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil
-}
-
-func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	addrs, err := d.lookup(ctx, host)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New("no address")
-	}
-	return addrs, err
-}
-
-// metadata are addresses at which clouds hand out their machines' credentials, beside
-// those of link-local.
-var metadata = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"), netip.MustParseAddr("100.100.100.200"),
-	netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("192.0.0.192"),
-}
-
-// forbidden says why an address is not called, "" if it may be. Private networks may: a
-// child reaches them without the proxy as well.
-func forbidden(a netip.Addr, loopback bool) string {
-	a = inner(a.WithZone(""))
+// mayDial is the guard. ruled: a host rule names the host; local: it names this machine
+// in so many words. Metadata services, link-local and everything that is no unicast
+// address are refused always.
+//
+// A private address is reached through a rule only. Without a rule the agent chooses the
+// name, and a name of its own may lead anywhere in the owner's network; with a rule the
+// owner has chosen it, and self-hosted services are what private addresses are for.
+func mayDial(a netip.Addr, ruled, local bool) bool {
+	a, ok := plain(a)
 	switch {
-	case a.IsLoopback() && !loopback:
-		return "loopback address"
-	case a.IsLinkLocalUnicast():
-		return "link-local address"
-	case a.IsMulticast(), a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}), a.Is4() && a.As4()[0] == 0:
-		return "special address"
+	case !ok, isMetadata(a), !a.IsGlobalUnicast() && !a.IsLoopback(), within(a, reserved()):
+		return false
+	case a.IsLoopback():
+		return local
+	case a.IsPrivate(), within(a, shared()):
+		return ruled
 	}
-	for _, m := range metadata {
-		if a == m {
-			return "cloud metadata address"
-		}
-	}
-	return ""
+	return a.Is4() || netip.MustParsePrefix("2000::/3").Contains(a)
 }
 
-var (
-	nat64  = netip.MustParsePrefix("64:ff9b::/96")
-	sixTo4 = netip.MustParsePrefix("2002::/16")
-)
-
-// inner gives the IPv4 address that an IPv6 one stands for, if it does.
-func inner(a netip.Addr) netip.Addr {
+// plain takes the IPv4 address out of the forms that carry one: v4-mapped and NAT64
+// (RFC 6052). It is that address which decides.
+func plain(a netip.Addr) (netip.Addr, bool) {
+	if !a.IsValid() || a.Zone() != "" {
+		return a, false
+	}
 	a = a.Unmap()
-	if !a.Is6() {
-		return a
+	if netip.MustParsePrefix("64:ff9b::/96").Contains(a) {
+		b := a.As16()
+		return netip.AddrFrom4([4]byte(b[12:])), true
 	}
-	b := a.As16()
-	switch {
-	case nat64.Contains(a):
-		return netip.AddrFrom4([4]byte(b[12:16]))
-	case sixTo4.Contains(a):
-		return netip.AddrFrom4([4]byte(b[2:6]))
-	case [12]byte(b[:12]) == [12]byte{} && a != netip.IPv6Loopback() && a != netip.IPv6Unspecified(): // v4-compatible
-		return netip.AddrFrom4([4]byte(b[12:16]))
+	return a, true
+}
+
+// isMetadata knows where clouds hand out a machine's own credentials.
+func isMetadata(a netip.Addr) bool {
+	switch a.String() {
+	case "169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254":
+		return true
 	}
-	return a
+	return false
+}
+
+// reserved lists what global unicast does not mean: this network, protocol assignments,
+// 6to4 relays and class E; Teredo, documentation and 6to4.
+func reserved() []string {
+	return []string{"0.0.0.0/8", "192.0.0.0/24", "192.88.99.0/24", "240.0.0.0/4", "2001::/32", "2001:db8::/32", "2002::/16"}
+}
+
+// shared lists what is as private as RFC 1918: carrier NAT and benchmarking networks.
+func shared() []string { return []string{"100.64.0.0/10", "198.18.0.0/15"} }
+
+func within(a netip.Addr, prefixes []string) bool {
+	for _, p := range prefixes {
+		if netip.MustParsePrefix(p).Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// target is where a call wants to go.
+type target struct {
+	host string // lower case, no brackets
+	port uint16
+}
+
+func parseTarget(hostport string) (target, error) {
+	host, p, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return target{}, errRequest("want host:port")
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	if err != nil || port == 0 || !isHost(host) {
+		return target{}, errRequest("want host:port")
+	}
+	return target{strings.ToLower(host), uint16(port)}, nil
+}
+
+func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
+
+func (t target) isLocal() bool {
+	a, err := netip.ParseAddr(t.host)
+	return t.host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+func isHost(s string) bool {
+	for _, c := range []byte(s) {
+		if !isAlnum(c) && c != '-' && c != '.' && c != '_' && c != ':' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 253
+}
+
+// upstream is a connection that can be ended so that nothing follows.
+type upstream struct {
+	net.Conn
+	writing sync.Mutex
+}
+
+func (u *upstream) Write(b []byte) (int, error) {
+	u.writing.Lock()
+	defer u.writing.Unlock()
+	return u.Conn.Write(b)
+}
+
+// abort resets the connection: what the kernel has not sent is thrown away, and when
+// abort returns no write is under way.
+func (u *upstream) abort() {
+	reset(u.Conn)
+	u.writing.Lock() // waits for a write that closing woke
+	defer u.writing.Unlock()
+}
+
+// unsent tells whether bytes wait in the kernel.
+func (u *upstream) unsent() bool {
+	tcp, ok := u.Conn.(*net.TCPConn)
+	if !ok {
+		return true
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	n := 1
+	_ = raw.Control(func(fd uintptr) {
+		if got, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ); err == nil {
+			n = got
+		}
+	})
+	return n != 0
+}
+
+// reset closes a connection with RST, so a cut never looks like an end.
+func reset(c net.Conn) {
+	_ = setLinger(c, 0)
+	_ = c.Close()
+}
+
+func setLinger(c net.Conn, seconds int) error {
+	if l, ok := c.(interface{ SetLinger(seconds int) error }); ok {
+		return l.SetLinger(seconds)
+	}
+	return errors.ErrUnsupported
+}
+
+func closeWrite(c net.Conn) error {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }

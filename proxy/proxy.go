@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 
+	"golang.org/x/sync/errgroup"
+
 	"example.org/agentkeys"
 	"example.org/agentkeys/credential"
 )
@@ -68,9 +70,39 @@ type callers interface {
 	find(token string) (caller, bool)
 }
 
-// keeper is the half that holds leases: newKeeper(Config) makes it, and its run serves
-// the control socket and watches until ctx ends, having dropped and wiped everything.
-type keeper interface {
-	callers
-	run(ctx context.Context, control net.Listener) error
+// Proxy is one proxy process.
+type Proxy struct {
+	engine *engine
+	keeper *leases
+}
+
+// New checks the configuration. Nothing is asked or opened yet.
+func New(cfg Config) (*Proxy, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	k := newKeeper(cfg)
+	e, err := newEngine(cfg, k)
+	if err != nil {
+		return nil, err
+	}
+	return &Proxy{e, k}, nil
+}
+
+// Run serves both listeners until ctx ends or the custodian says that this proxy is none
+// any more. When it returns no call runs and nothing is held.
+func (p *Proxy) Run(ctx context.Context, traffic, control net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.keeper.address = traffic.Addr().String()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer cancel()
+		return p.engine.run(ctx, traffic)
+	})
+	g.Go(func() error {
+		defer cancel()
+		return p.keeper.run(ctx, control)
+	})
+	return g.Wait()
 }
