@@ -43,6 +43,8 @@ type Response struct {
 	Services []Service  `json:"services,omitempty"`
 	Env      []Found    `json:"env,omitempty"`
 	Status   *Status    `json:"status,omitempty"`
+
+	Wallet agentkeys.Wallet `json:"-"` // the proxy's, kept by who asked
 }
 
 // Service is what a child has of a credential instead of its value.

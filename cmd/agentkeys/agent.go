@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
 	"example.org/agentkeys/eip712"
+	"example.org/agentkeys/record"
 	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
 )
@@ -126,51 +130,63 @@ func agentList(a *app) *cobra.Command {
 		}}
 }
 
-// revoked says what a revoked agent has seen.
+// revoked says what a revoked agent has used and seen.
 type revoked struct {
 	Agent    string    `json:"agent"`
 	Height   uint64    `json:"height"`
-	Replace  []seenRow `json:"replace"`
+	Replace  []seenRow `json:"replace"` // what has been seen and is stored still comes first
 	Millis   float64   `json:"acknowledged_ms"`
 	Rotation string    `json:"rotation"`
 }
 
-// seenRow is one service that an agent read.
+// seenRow is one service that an agent used or saw.
 type seenRow struct {
 	Service  string `json:"service"`
-	Seen     int    `json:"seen"`
+	Used     int    `json:"used"` // calls through the proxy
+	Seen     int    `json:"seen"` // times the value was handed over
 	Versions string `json:"versions"`
-	Current  bool   `json:"current"` // the version stored now was seen
+	Version  uint64 `json:"version"` // stored now
+	Current  bool   `json:"current"` // and it is one that was seen
 	Last     uint64 `json:"last"`
+
+	versions []uint64
 }
 
 func agentRevoke(a *app) *cobra.Command {
 	return &cobra.Command{Use: "revoke NAME", Short: "Revoke an agent: nothing is granted after the acknowledgement", Args: exactly(1, "one NAME"),
-		Long:    "Revokes an agent. When the command returns, a verified block shows the revocation and nothing is granted any\nmore. The epoch rotates at once. Then come the services whose values the agent has SEEN: replace those upstream.",
+		Long:    "Revokes an agent. When the command returns, a verified block shows the revocation, every running proxy has\ndropped what it held and cut its streams, and nothing is granted any more. The epoch rotates at once. Then come the\nservices that the agent has used and SEEN: replace upstream what it has seen, in this order.",
 		Example: "  agentkeys agent revoke scribe",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := a.revoke(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			return a.data(r, func(w io.Writer) {
-				fmt.Fprintf(w, "%s is revoked (%.0f ms, block %d); the next epoch is due at once\n", r.Agent, r.Millis, r.Height)
-				if len(r.Replace) == 0 {
-					fmt.Fprintln(w, "It has seen nothing: no key needs to be replaced upstream.")
-					return
-				}
-				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(t, "SEEN\tTIMES\tVERSIONS\tREPLACE UPSTREAM?")
-				for _, s := range r.Replace {
-					do := "no, the stored version is newer"
-					if s.Current {
-						do = "YES, then: agentkeys replace " + s.Service
-					}
-					fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", s.Service, s.Seen, s.Versions, do)
-				}
-				t.Flush()
-			})
+			if err := a.remember(args[0], r.Replace); err != nil {
+				return err
+			}
+			return a.data(r, func(w io.Writer) { printRevoked(w, r) })
 		}}
+}
+
+func printRevoked(w io.Writer, r revoked) {
+	fmt.Fprintf(w, "%s is revoked (%.0f ms, block %d); the next epoch is due at once\n", r.Agent, r.Millis, r.Height)
+	if len(r.Replace) == 0 {
+		fmt.Fprintln(w, "It has used and seen nothing: no key needs to be replaced upstream.")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tUSED\tSEEN\tVERSIONS\tLAST\tREPLACE UPSTREAM?")
+	for _, s := range r.Replace {
+		do := "no, it was only used"
+		switch {
+		case s.Current:
+			do = "YES, then: agentkeys replace " + s.Service
+		case s.Seen > 0:
+			do = "no, the stored version is newer; end the old one upstream"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\n", s.Service, s.Used, s.Seen, s.Versions, when(s.Last), do)
+	}
+	t.Flush()
 }
 
 func (a *app) revoke(ctx context.Context, name string) (revoked, error) {
@@ -206,7 +222,7 @@ func (a *app) revoke(ctx context.Context, name string) (revoked, error) {
 	return r, err
 }
 
-// seenBy sums the read records of one agent per service.
+// seenBy sums the records of one agent per service, what is to be replaced first.
 func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wallet) ([]seenRow, error) {
 	l, err := cl.List(ctx)
 	if err != nil {
@@ -218,37 +234,54 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 		current[slot{it.Agent, it.ServiceID}] = it.Version
 	}
 	names := serviceNames(l)
-	var order []string
-	rows := map[string]*seenRow{}
+	rows := map[slot]*seenRow{}
 	err = eachRead(ctx, cl, func(r readRecord) {
 		if r.Agent != agent {
 			return
 		}
-		id := r.Service.String()
-		s := rows[id]
+		at := slot{r.Owner.String(), r.Service.String()}
+		s := rows[at]
 		if s == nil {
-			s = &seenRow{Service: orID(names[id], id)}
-			rows[id] = s
-			order = append(order, id)
+			s = &seenRow{Service: orID(names[at.service], at.service), Version: current[at]}
+			rows[at] = s
 		}
-		s.Seen++
-		s.Last = r.Time
-		v := fmt.Sprintf("v%d", r.Version)
-		if len(s.Versions) < len(v) || s.Versions[len(s.Versions)-len(v):] != v {
-			if s.Versions != "" {
-				s.Versions += " "
-			}
-			s.Versions += v
-		}
-		if current[slot{r.Owner.String(), id}] == r.Version {
-			s.Current = true
-		}
+		s.add(r)
 	})
-	var out []seenRow
-	for _, id := range order {
-		out = append(out, *rows[id])
+	out := make([]seenRow, 0, len(rows))
+	for _, s := range rows {
+		out = append(out, *s)
 	}
+	slices.SortFunc(out, func(x, y seenRow) int {
+		return cmp.Or(-compareBool(x.Current, y.Current), -compareBool(x.Seen > 0, y.Seen > 0), cmp.Compare(x.Service, y.Service))
+	})
 	return out, err
+}
+
+func compareBool(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return 1
+	}
+	return -1
+}
+
+// add counts one record. A value on loan to a proxy is not seen; the proxy's calls with
+// it come as records of their own.
+func (s *seenRow) add(r readRecord) {
+	s.Last = max(s.Last, r.Time)
+	switch {
+	case r.Kind == record.KindCalls:
+		s.Used += int(r.Calls)
+	case statement.Mode(r.Mode) == statement.ModeReveal:
+		s.Seen++
+		s.Current = s.Current || s.Version == r.Version
+	}
+	if !slices.Contains(s.versions, r.Version) {
+		s.versions = append(s.versions, r.Version)
+		s.Versions = strings.TrimSpace(fmt.Sprintf("%s v%d", s.Versions, r.Version))
+	}
 }
 
 func agentRemove(a *app) *cobra.Command {

@@ -37,7 +37,8 @@ type auditRow struct {
 	Service  string `json:"service"`
 	Version  uint64 `json:"version"`
 	Epoch    uint32 `json:"epoch"`
-	Mode     string `json:"mode"` // use, SEEN
+	Mode     string `json:"mode"`  // lent (to a proxy), calls (of a proxy), SEEN
+	Calls    uint32 `json:"calls"` // of calls
 }
 
 func auditCommand(a *app) *cobra.Command {
@@ -53,7 +54,7 @@ func auditCommand(a *app) *cobra.Command {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "SEQ\tWHEN\tWHO\tSERVICE\tVERSION\tHOW")
 				for _, r := range rows {
-					fmt.Fprintf(t, "%d\t%s\t%s\t%s\tv%d\t%s\n", r.Sequence, when(r.Time), r.Agent, r.Service, r.Version, r.Mode)
+					fmt.Fprintf(t, "%d\t%s\t%s\t%s\tv%d\t%s\n", r.Sequence, when(r.Time), r.Agent, r.Service, r.Version, orCalls(r))
 				}
 				t.Flush()
 			})
@@ -70,12 +71,21 @@ func (a *app) audit(ctx context.Context) ([]auditRow, error) {
 	agents[cl.User().String()] = "you"
 	rows := []auditRow{}
 	err = eachRead(ctx, cl, func(r readRecord) {
-		how := "use"
-		if statement.Mode(r.Mode) == statement.ModeReveal {
+		how := "lent"
+		if r.Kind == record.KindCalls {
+			how = "calls"
+		} else if statement.Mode(r.Mode) == statement.ModeReveal {
 			how = "SEEN"
 		}
 		rows = append(rows, auditRow{r.Sequence, r.Time, slotName(agents, r.Agent.String(), ""), orID(names[r.Service.String()], r.Service.String()),
-			r.Version, uint32(r.Epoch), how})
+			r.Version, uint32(r.Epoch), how, r.Calls})
 	})
 	return rows, err
+}
+
+func orCalls(r auditRow) string {
+	if r.Calls > 0 {
+		return fmt.Sprintf("used, %d calls", r.Calls)
+	}
+	return r.Mode
 }

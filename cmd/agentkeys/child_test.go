@@ -35,7 +35,7 @@ func TestChild(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var out bytes.Buffer
 			a := childApp(t, c.stdin, &out)
-			err := a.child([]string{"sh", "-c", c.script}, []string{"A_TOKEN=value", "PATH=" + os.Getenv("PATH")})
+			err := a.child([]string{"sh", "-c", c.script}, []string{"A_TOKEN=value", "PATH=" + os.Getenv("PATH")}, a.out, a.err)
 			if code := a.report(err); code != c.code || out.String() != c.out {
 				t.Errorf("exit %d, %q", code, out.String())
 			}
@@ -43,7 +43,7 @@ func TestChild(t *testing.T) {
 	}
 	a := childApp(t, "", io.Discard)
 	var usage usageError
-	if err := a.child([]string{"/no/such/program"}, nil); !errors.As(err, &usage) {
+	if err := a.child([]string{"/no/such/program"}, nil, a.out, a.err); !errors.As(err, &usage) {
 		t.Errorf("a program that is not there: %v", err)
 	}
 }
@@ -57,7 +57,7 @@ func TestChildGetsSignals(t *testing.T) {
 	a := childApp(t, "", w)
 	done := make(chan error, 1)
 	go func() {
-		done <- a.child([]string{"sh", "-c", `trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done`}, []string{"PATH=" + os.Getenv("PATH")})
+		done <- a.child([]string{"sh", "-c", `trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done`}, []string{"PATH=" + os.Getenv("PATH")}, a.out, a.err)
 	}()
 	if _, err := io.ReadFull(r, make([]byte, len("ready\n"))); err != nil {
 		t.Fatal(err)

@@ -47,6 +47,7 @@ func grantCommand(a *app) *cobra.Command {
 					verb = "read"
 				}
 				fmt.Fprintf(w, "%s may %s %s for %s\n", to, verb, args[0], period)
+				a.explainGrant(cmd.Context(), w, args[0], to)
 			})
 		}}
 	c.Flags().StringVar(&to, "to", "", "the agent")
@@ -77,10 +78,45 @@ func (a *app) grant(ctx context.Context, arg, to string, mode statement.Mode, ow
 	if own {
 		g.Slot = statement.SlotOwn
 	}
+	if mode != statement.ModeNone {
+		if err := a.refuseOverlap(ctx, cl, name, own, agent, to); err != nil {
+			return api.Accepted{}, err
+		}
+	}
 	if err := fillGrant(ctx, cl, name, &g); err != nil {
 		return api.Accepted{}, err
 	}
 	return a.sign(ctx, cl, g)
+}
+
+// explainGrant ends a grant by saying what it does for each host.
+func (a *app) explainGrant(ctx context.Context, w io.Writer, arg, to string) {
+	cl, l, err := a.listing(ctx)
+	if err != nil {
+		return
+	}
+	k, err := a.agentKey(to)
+	if err != nil {
+		return
+	}
+	wallet := k.Wallet()
+	k.Zero()
+	granted, err := grantedRules(ctx, cl, l, wallet)
+	if err != nil {
+		fmt.Fprintln(w, "What it does is not known now; see: agentkeys explain", to, "URL")
+		return
+	}
+	for _, g := range granted {
+		if g.Service != arg {
+			continue
+		}
+		if len(g.rules.Hosts) == 0 {
+			fmt.Fprintf(w, "  %s names no host, so the proxy puts it nowhere. Name one: agentkeys replace %s --host HOST\n", arg, arg)
+		}
+		for _, h := range g.rules.Hosts {
+			fmt.Fprintf(w, "  https://%s:%d  allow: %s as %s\n", h.Pattern, h.Port, arg, howOf(g.rules))
+		}
+	}
 }
 
 // fillGrant adds what the rows say: the grant's version, the agent's counter, and

@@ -12,6 +12,7 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/credential"
 	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
 )
@@ -59,7 +60,7 @@ func (a *app) importFile(ctx context.Context, path string) (done []stored, skipp
 	done = []stored{}
 	for i, e := range entries {
 		fmt.Fprintf(a.err, "%d/%d %s\n", i+1, len(entries), e.service)
-		s, err := a.put(ctx, cl, agentkeys.Service(e.service), agentkeys.Wallet{}, agentkeys.NewSecret(e.value), nil, statement.IdleCarry, 0)
+		s, err := a.put(ctx, cl, agentkeys.Service(e.service), agentkeys.Wallet{}, credential.Credential{Secret: agentkeys.NewSecret(e.value), Kind: credential.Other}, statement.IdleCarry, 0)
 		if api.CodeOf(err) == "exists" {
 			skipped = append(skipped, e.service)
 			continue
@@ -72,10 +73,16 @@ func (a *app) importFile(ctx context.Context, path string) (done []stored, skipp
 	return done, skipped, nil
 }
 
-// parseEnv reads NAME=value lines: comments, export, single and double quotes. What
-// it does not understand is an error, never another value. Empty values are left out.
-func parseEnv(b []byte) ([]envEntry, error) {
-	var out []envEntry
+// assignment is one line of a .env file.
+type assignment struct {
+	line        int
+	name, value string
+}
+
+// parseAssignments reads NAME=value lines: comments, export, single and double quotes.
+// What it does not understand is an error, never another value.
+func parseAssignments(b []byte) ([]assignment, error) {
+	var out []assignment
 	sc := bufio.NewScanner(bytes.NewReader(b))
 	sc.Buffer(nil, 1<<20)
 	for n := 1; sc.Scan(); n++ {
@@ -94,19 +101,32 @@ func parseEnv(b []byte) ([]envEntry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if value == "" {
-			continue
-		}
-		service, err := agentkeys.ParseService(serviceOf(strings.TrimSpace(name)))
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		}
-		out = append(out, envEntry{string(service), []byte(value)})
-	}
-	if len(out) == 0 && sc.Err() == nil {
-		return nil, errors.New("the file holds no values")
+		out = append(out, assignment{n, strings.TrimSpace(name), value})
 	}
 	return out, sc.Err()
+}
+
+// parseEnv names a service for each assignment. Empty values are left out.
+func parseEnv(b []byte) ([]envEntry, error) {
+	lines, err := parseAssignments(b)
+	if err != nil {
+		return nil, err
+	}
+	var out []envEntry
+	for _, l := range lines {
+		if l.value == "" {
+			continue
+		}
+		service, err := agentkeys.ParseService(serviceOf(l.name))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", l.line, err)
+		}
+		out = append(out, envEntry{string(service), []byte(l.value)})
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the file holds no values")
+	}
+	return out, nil
 }
 
 // unquote takes off quotes and a comment behind the value. Backslashes mean

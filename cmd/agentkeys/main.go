@@ -97,7 +97,7 @@ func rootCommand(a *app) *cobra.Command {
 	root := group(&cobra.Command{
 		Use:           "agentkeys",
 		Short:         "Your agents use your keys and never hold them",
-		Example:       "  agentkeys dev start && agentkeys init\n  agentkeys store github --host api.github.com\n  agentkeys agent add scribe && agentkeys grant github --to scribe --reveal",
+		Example:       "  agentkeys dev start && agentkeys init\n  agentkeys store github --host api.github.com\n  agentkeys agent add scribe && agentkeys grant github --to scribe\n  agentkeys proxy start && agentkeys run --with github --agent scribe -- curl https://api.github.com/user",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -108,7 +108,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")
 	root.PersistentFlags().StringVar(&a.profileName, "profile", "default", "profile to use")
 	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), statusCommand(a),
-		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a),
+		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a), proxyCommand(a), explainCommand(a),
 		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
 		devCommand(a), demoCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))
 	return root

@@ -139,10 +139,3 @@ func TestTrimNewline(t *testing.T) {
 		}
 	}
 }
-
-func TestWithout(t *testing.T) {
-	got := without([]string{"A=1", "AB=2", "B=3", "A="}, "A")
-	if !slices.Equal(got, []string{"AB=2", "B=3"}) {
-		t.Errorf("%v", got)
-	}
-}

@@ -28,14 +28,49 @@ func accepted(r api.Accepted) error {
 // valueFlags say where a secret value comes from: never from an argument.
 type valueFlags struct {
 	file  string
-	hosts []string
-	agent string
-	idle  string
+	hosts  []string
+	kind   string
+	header string
+	agent  string
+	idle   string
+}
+
+// kinds are how a value goes on the wire, by the words of --kind.
+var kinds = map[string]credential.Kind{"bearer": credential.Bearer, "basic": credential.Basic, "header": credential.Token,
+	"query": credential.Query, "sigv4": credential.SigV4, "other": credential.Other}
+
+// metadata is a credential without its secret, as the flags say.
+func (f *valueFlags) metadata() (c credential.Credential, err error) {
+	if c.Hosts, err = parseHosts(f.hosts); err != nil {
+		return c, err
+	}
+	kind := f.kind
+	if kind == "" {
+		if kind = "bearer"; len(c.Hosts) == 0 {
+			kind = "other"
+		}
+	}
+	ok := false
+	if c.Kind, ok = kinds[kind]; !ok {
+		return c, usageError{errors.New("--kind: want bearer, basic, header, query, sigv4 or other")}
+	}
+	c.Header = f.header
+	switch {
+	case c.Kind == credential.Token && !strings.Contains(f.header, "{secret}"):
+		return c, usageError{errors.New(`--kind header wants --header "Name: {secret}"`)}
+	case c.Kind == credential.Query && f.header == "":
+		return c, usageError{errors.New("--kind query wants the parameter's name: --header key")}
+	case f.header != "" && c.Kind != credential.Token && c.Kind != credential.Query:
+		return c, usageError{errors.New("--header is for --kind header and --kind query")}
+	}
+	return c, nil
 }
 
 func (f *valueFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.file, "file", "", "read the value from this file instead of standard input")
 	c.Flags().StringArrayVar(&f.hosts, "host", nil, "host[:port] the value may be sent to, may be repeated; *.example.com for subdomains")
+	c.Flags().StringVar(&f.kind, "kind", "", "how it goes on the wire: bearer (default), basic (user:password), header, query, sigv4 (id, line break, secret) or other (never)")
+	c.Flags().StringVar(&f.header, "header", "", `with --kind header "Name: {secret}", with --kind query the parameter's name`)
 	c.Flags().StringVar(&f.agent, "agent", "", "store it in this agent's own slot instead of the shared one")
 	c.Flags().StringVar(&f.idle, "idle", "carry", "if nobody reads it until its epoch's window ends: carry or expire")
 }
@@ -185,19 +220,16 @@ func (a *app) store(ctx context.Context, arg string, f valueFlags) (stored, erro
 	if err != nil {
 		return stored{}, err
 	}
-	return a.put(ctx, cl, name, slot, secret, f.hosts, idle, 0)
-}
-
-// put writes one credential; previous 0 is a new slot.
-func (a *app) put(ctx context.Context, cl *client.Client, name agentkeys.Service, slot agentkeys.Wallet, secret agentkeys.Secret, hosts []string, idle statement.IdleRule, previous uint64) (stored, error) {
-	rules, err := parseHosts(hosts)
+	cred, err := f.metadata()
 	if err != nil {
 		return stored{}, err
 	}
-	cred := credential.Credential{Secret: secret, Kind: credential.Bearer, Hosts: rules}
-	if len(rules) == 0 {
-		cred.Kind = credential.Other
-	}
+	cred.Secret = secret
+	return a.put(ctx, cl, name, slot, cred, idle, 0)
+}
+
+// put writes one credential; previous 0 is a new slot.
+func (a *app) put(ctx context.Context, cl *client.Client, name agentkeys.Service, slot agentkeys.Wallet, cred credential.Credential, idle statement.IdleRule, previous uint64) (stored, error) {
 	if previous == 0 {
 		w, err := cl.Write(ctx, name, slot, cred, idle, 0, nil)
 		if api.CodeOf(err) == "conflict" || api.CodeOf(err) == "presence_required" {
@@ -212,76 +244,6 @@ func (a *app) put(ctx context.Context, cl *client.Client, name agentkeys.Service
 	defer k.Zero()
 	w, err := cl.Write(ctx, name, slot, cred, idle, previous, &k)
 	return stored{string(name), w.Version, w.Epoch, w.Height}, err
-}
-
-func replaceCommand(a *app) *cobra.Command {
-	var f valueFlags
-	c := &cobra.Command{Use: "replace NAME", Short: "Put a new value in the place of a stored one (you are asked for your passphrase)", Args: exactly(1, "one NAME"),
-		Example: "  agentkeys replace github < new-token.txt",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.replace(cmd.Context(), args[0], f, cmd.Flags().Changed("idle"))
-			if err != nil {
-				return err
-			}
-			return a.data(s, func(w io.Writer) { fmt.Fprintf(w, "%s v%d\n", s.Service, s.Version) })
-		}}
-	f.add(c)
-	return c
-}
-
-// replace keeps the host rules of the old value unless new ones are given.
-func (a *app) replace(ctx context.Context, arg string, f valueFlags, idleSet bool) (stored, error) {
-	name, err := serviceArg(arg)
-	if err != nil {
-		return stored{}, err
-	}
-	slot, err := a.slot(f.agent)
-	if err != nil {
-		return stored{}, err
-	}
-	cl, err := a.owner(ctx)
-	if err != nil {
-		return stored{}, err
-	}
-	it, err := cl.Item(ctx, name, slot)
-	if err != nil {
-		return stored{}, err
-	}
-	idle := statement.IdleRule(it.Idle)
-	if idleSet {
-		if idle, err = parseIdle(f.idle); err != nil {
-			return stored{}, err
-		}
-	}
-	secret, err := a.value(f.file, arg)
-	if err != nil {
-		return stored{}, err
-	}
-	defer secret.Wipe()
-	hosts := f.hosts
-	if len(hosts) == 0 {
-		if hosts, err = a.oldHosts(ctx, cl, name, slot); err != nil {
-			return stored{}, err
-		}
-	}
-	return a.put(ctx, cl, name, slot, secret, hosts, idle, it.Version)
-}
-
-func (a *app) oldHosts(ctx context.Context, cl *client.Client, name agentkeys.Service, slot agentkeys.Wallet) (hosts []string, err error) {
-	k, err := a.openWallet()
-	if err != nil {
-		return nil, err
-	}
-	defer k.Zero()
-	old, err := cl.Read(ctx, name, slot, &k)
-	if err != nil {
-		return nil, err
-	}
-	defer old.Secret.Wipe()
-	for _, h := range old.Hosts {
-		hosts = append(hosts, fmt.Sprintf("%s:%d", h.Pattern, h.Port))
-	}
-	return hosts, nil
 }
 
 func deleteCommand(a *app) *cobra.Command {

@@ -51,7 +51,7 @@ func onTerminal() {
 	switch os.Args[1] {
 	case "child":
 		a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
-		os.Exit(a.report(a.child([]string{"on-terminal", "count"}, os.Environ())))
+		os.Exit(a.report(a.child([]string{"on-terminal", "count"}, os.Environ(), a.out, a.err)))
 	case "choose":
 		b, err := chooseTwice()
 		fmt.Printf("got %q\n", b)

@@ -21,7 +21,8 @@ import (
 )
 
 // walletFile is a wallet's key under a passphrase: AES-256-GCM with a key by scrypt
-// (RFC 7914) N=2^15, r=8, p=1; AAD = the address as text.
+// (RFC 7914) N=2^15, r=8, p=1; AAD = the address as text, and the purpose of what is
+// sealed beside it.
 type walletFile struct {
 	Wallet string `json:"wallet"`
 	KDF    string `json:"kdf"` // "scrypt-32768-8-1"
@@ -46,33 +47,47 @@ func walletCipher(pass agentkeys.Secret, salt []byte) (cipher.AEAD, error) {
 }
 
 func sealWallet(k eip712.Key, pass agentkeys.Secret) (walletFile, error) {
-	f := walletFile{Wallet: k.Wallet().String(), KDF: walletKDF, Salt: make([]byte, 16), Nonce: make([]byte, 12)}
+	b := k.Bytes()
+	defer clear(b)
+	return sealBytes(k.Wallet(), b, pass, "")
+}
+
+// sealBytes encrypts what belongs to a wallet, for one purpose.
+func sealBytes(w agentkeys.Wallet, b []byte, pass agentkeys.Secret, purpose string) (walletFile, error) {
+	f := walletFile{Wallet: w.String(), KDF: walletKDF, Salt: make([]byte, 16), Nonce: make([]byte, 12)}
 	rand.Read(f.Salt)
 	rand.Read(f.Nonce)
 	aead, err := walletCipher(pass, f.Salt)
 	if err != nil {
 		return f, err
 	}
-	b := k.Bytes()
-	defer clear(b)
-	f.Sealed = aead.Seal(nil, f.Nonce, b, []byte(f.Wallet))
+	f.Sealed = aead.Seal(nil, f.Nonce, b, []byte(f.Wallet+purpose))
 	return f, nil
 }
 
 func (f walletFile) open(pass agentkeys.Secret) (eip712.Key, error) {
-	if f.KDF != walletKDF || len(f.Nonce) != 12 {
-		return eip712.Key{}, errors.New("wallet: the file is damaged or of a newer version")
-	}
-	aead, err := walletCipher(pass, f.Salt)
+	b, err := f.openBytes(pass, "")
 	if err != nil {
 		return eip712.Key{}, err
 	}
-	b, err := aead.Open(nil, f.Nonce, f.Sealed, []byte(f.Wallet))
-	if err != nil {
-		return eip712.Key{}, usageError{errors.New("wallet: wrong passphrase, or the file was changed")}
-	}
 	defer clear(b)
 	return eip712.ParseKey(b)
+}
+
+// openBytes gives what was sealed for this purpose; the caller clears it.
+func (f walletFile) openBytes(pass agentkeys.Secret, purpose string) ([]byte, error) {
+	if f.KDF != walletKDF || len(f.Nonce) != 12 {
+		return nil, errors.New("wallet: the file is damaged or of a newer version")
+	}
+	aead, err := walletCipher(pass, f.Salt)
+	if err != nil {
+		return nil, err
+	}
+	b, err := aead.Open(nil, f.Nonce, f.Sealed, []byte(f.Wallet+purpose))
+	if err != nil {
+		return nil, usageError{errors.New("wallet: wrong passphrase, or the file was changed")}
+	}
+	return b, nil
 }
 
 func initCommand(a *app) *cobra.Command {

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/client"
+	"example.org/agentkeys/eip712"
+	"example.org/agentkeys/internal/service"
+	"example.org/agentkeys/proxy"
+	"github.com/spf13/cobra"
+)
+
+func proxyServe(a *app) *cobra.Command {
+	return &cobra.Command{Use: "serve", Hidden: true, Short: "The proxy's process, started by proxy start", Args: exactly(0, "no arguments"), Example: "  agentkeys proxy serve < secrets",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Before any secret is here.
+			if err := proxy.Harden(); err != nil {
+				return err
+			}
+			var in proxyInput
+			b, err := io.ReadAll(io.LimitReader(a.stdin, 1<<20))
+			if err == nil {
+				err = json.Unmarshal(b, &in)
+			}
+			clear(b)
+			if err != nil {
+				return usageError{errors.New("proxy serve is started by: agentkeys proxy start")}
+			}
+			return serveProxy(cmd.Context(), in)
+		}}
+}
+
+// serveProxy runs until it is stopped. Keys are in this process only.
+func serveProxy(ctx context.Context, in proxyInput) error {
+	log := service.Logger("proxy", slog.LevelInfo)
+	vault, ca, err := proxyIdentity(in)
+	in.wipe()
+	if err != nil {
+		return err
+	}
+	defer vault.key.Zero()
+	if err := vault.login(ctx); err != nil {
+		return err
+	}
+	cfg := proxy.Config{Vault: vault, Wallet: vault.key.Wallet(), CA: ca, Resolve: in.Resolve, Log: log}
+	if in.Others == "refuse" {
+		cfg.Others = proxy.Refuse
+	}
+	if len(in.Roots) > 0 {
+		if cfg.Roots, err = x509.SystemCertPool(); err != nil {
+			return err
+		}
+		cfg.Roots.AppendCertsFromPEM(in.Roots)
+	}
+	p, err := proxy.New(cfg)
+	if err != nil {
+		return err
+	}
+	traffic, err := net.Listen("tcp", in.Listen)
+	if err != nil {
+		return fmt.Errorf("proxy: %w; choose another with --listen", err)
+	}
+	// Nobody answers there: it is left over.
+	if err := os.Remove(in.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	control, err := net.Listen("unix", in.Socket)
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	if err := os.Chmod(in.Socket, 0o600); err != nil {
+		return err
+	}
+	if err := service.Ready(struct {
+		Address string `json:"address"`
+	}{traffic.Addr().String()}); err != nil {
+		return err
+	}
+	log.Info("started", "address", traffic.Addr().String())
+	err = p.Run(ctx, traffic, control)
+	log.Info("ended", "error", fmt.Sprint(err))
+	return err
+}
+
+func proxyIdentity(in proxyInput) (*proxySession, *proxy.CA, error) {
+	key, err := eip712.ParseKey(in.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	secret := agentkeys.NewSecret(append([]byte(nil), in.CA...))
+	defer secret.Wipe()
+	ca, err := proxy.ParseCA(secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	user, err := agentkeys.ParseWallet(in.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := agentkeys.ParseVaultID(in.At.VaultID)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := client.Dial(client.Endpoint{URL: in.At.Custodian, Pin: in.At.Pin, Vault: id})
+	return &proxySession{c: c, key: key, user: user}, ca, err
+}
+
+// proxySession is the proxy's session at the custodian. It renews itself before it
+// ends, and when the custodian knows it no more.
+type proxySession struct {
+	c    *client.Client
+	key  eip712.Key
+	user agentkeys.Wallet
+	mu   sync.Mutex
+}
+
+// renewBefore is how long before its end a session is renewed.
+const renewBefore = 5 * time.Minute
+
+func (s *proxySession) login(ctx context.Context) error {
+	return s.c.Login(ctx, s.key, s.user, 0)
+}
+
+// with makes a call in a live session.
+func (s *proxySession) with(ctx context.Context, call func() error) error {
+	ends := s.c.Expires()
+	if time.Until(ends) < renewBefore {
+		if err := s.renew(ctx, ends); err != nil {
+			return err
+		}
+	}
+	ends = s.c.Expires()
+	err := call()
+	if api.CodeOf(err) != "session_expired" {
+		return err
+	}
+	if err := s.renew(ctx, ends); err != nil {
+		return err
+	}
+	return call()
+}
+
+// renew logs in again, unless somebody has since the end was read.
+func (s *proxySession) renew(ctx context.Context, ends time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.c.Expires().Equal(ends) {
+		return nil
+	}
+	return s.login(ctx)
+}
+
+func (s *proxySession) Use(ctx context.Context, d api.Delegation, name agentkeys.Service, instance string) (l client.Lease, err error) {
+	err = s.with(ctx, func() (err error) { l, err = s.c.Use(ctx, d, name, instance); return err })
+	return l, err
+}
+
+func (s *proxySession) Watch(ctx context.Context, in api.Watch) (w api.Watched, err error) {
+	err = s.with(ctx, func() (err error) { w, err = s.c.Watch(ctx, in); return err })
+	return w, err
+}
