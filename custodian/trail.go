@@ -39,7 +39,7 @@ func (t *trail) add(batch []record.Record) {
 
 func (t *trail) put(batch []record.Record) {
 	for _, r := range batch {
-		if r.Kind != record.KindRead {
+		if r.Kind == record.KindBoot {
 			continue
 		}
 		u := t.users[r.User]
@@ -128,7 +128,7 @@ func (s *Server) reads(ctx context.Context, c token.Claims, in api.ReadsRequest)
 	out := api.Reads{Records: [][]byte{}}
 	last := uint64(0)
 	for _, r := range append(records[:len(records):len(records)], waiting...) {
-		if r.Sequence < in.From || r.Sequence <= last || r.User != c.User || r.Kind != record.KindRead {
+		if r.Sequence < in.From || r.Sequence <= last || r.User != c.User || r.Kind == record.KindBoot {
 			continue
 		}
 		if len(out.Records) == limit {

@@ -56,16 +56,16 @@ The session ends with the command. Standard output and the exit code are CMD's.`
 }
 
 func (a *app) run(ctx context.Context, f runFlags, args []string) error {
-	agent, err := a.runAs(f.agent)
-	if err != nil {
-		return err
-	}
 	e, err := newEnvironment(os.Environ(), f)
 	if err != nil {
 		return err
 	}
 	if len(e.with) == 0 && len(f.env) == 0 {
 		return usageError{errors.New("want --with NAMES, or --env NAME")}
+	}
+	agent, err := a.runAs(f.agent)
+	if err != nil {
+		return err
 	}
 	c, err := a.agentSession(ctx, agent, 0)
 	if err != nil {
