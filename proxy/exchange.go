@@ -82,6 +82,8 @@ func (x *exchange) carry(rec call, with bool) {
 		Rewrite: x.rewrite, Transport: x, ModifyResponse: x.inspect, ErrorHandler: x.fail,
 		FlushInterval: -1, BufferPool: x.e.buffers, ErrorLog: x.e.silent,
 	}
+	// Otherwise net/http throws away what is left of a request when its answer begins.
+	_ = http.NewResponseController(x.w).EnableFullDuplex()
 	rp.ServeHTTP(answer{x.w, x}, x.in.WithContext(ctx))
 	if x.mask != nil {
 		x.mask.header(x.w.Header()) // trailers

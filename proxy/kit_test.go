@@ -27,6 +27,7 @@ type stub struct {
 	mu      sync.Mutex
 	creds   map[agentkeys.Service]credential.Credential
 	dropped bool
+	lie     bool // picks github for every host
 	running map[int]context.CancelFunc
 	next    int
 	wg      sync.WaitGroup
@@ -36,7 +37,7 @@ func (s *stub) pick(host string, port uint16) (name agentkeys.Service, ok bool, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n, c := range s.creds {
-		if c.Allows(host, port) {
+		if s.lie || c.Allows(host, port) {
 			return n, true, nil
 		}
 	}
@@ -77,6 +78,20 @@ func (s *stub) drop() {
 	s.wg.Wait()
 }
 
+// allow takes a drop back.
+func (s *stub) allow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped = false
+}
+
+// calls is how many run.
+func (s *stub) calls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.running)
+}
+
 func (s *stub) hosts() (all []credential.HostRule) {
 	for _, c := range s.creds {
 		all = append(all, c.Hosts...)
@@ -96,6 +111,7 @@ type rig struct {
 	addr   string
 	roots  *x509.CertPool // what the child trusts
 	engine *engine
+	stop   func() // and wait
 }
 
 const (
@@ -172,7 +188,7 @@ func newRig(tb testing.TB, c credential.Credential, h http.HandlerFunc, change .
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.run(ctx, ln) }()
-	tb.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -183,7 +199,8 @@ func newRig(tb testing.TB, c credential.Credential, h http.HandlerFunc, change .
 			tb.Error("the proxy does not stop")
 		}
 	})
-	return &rig{stub: s, addr: ln.Addr().String(), roots: poolOf(tb, own, c.Hosts), engine: e}
+	tb.Cleanup(stop)
+	return &rig{stub: s, addr: ln.Addr().String(), roots: poolOf(tb, own, c.Hosts), engine: e, stop: stop}
 }
 
 func (r *rig) proxyURL() *url.URL {
