@@ -160,7 +160,7 @@ func (v *vault) cliEnv(t *testing.T, env []string, args ...string) (out, errOut 
 
 func (v *vault) command(t *testing.T, env []string, stdin string, args ...string) (out, errOut string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // also in a cleanup
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(v.bin, "agentkeys"), args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AGENTKEYS_HOME=" + v.home, "AGENTKEYS_PASSPHRASE_FILE=" + v.path("passphrase")}, env...)

@@ -34,6 +34,8 @@ type demo struct {
 	cfg  devstack.Config
 	rec  *thief.Recorder
 
+	upstream *upstream
+
 	held, failed int
 	values       map[string]string // what was stored, by service
 	ack          time.Time
@@ -108,6 +110,11 @@ func (d *demo) play(ctx context.Context) error {
 	if err := prof.writeJSON(devProfile(d.path("dev"), d.cfg), "profiles", "default.json"); err != nil {
 		return err
 	}
+	if d.upstream, err = startUpstream(ctx); err != nil {
+		return err
+	}
+	defer d.upstream.stop()
+	defer d.stopProxy()
 	d.rec = thief.NewRecorder(d.path("dev", "cloud", "objects", "agentkeys-vault-dev"))
 	watch, unwatch := context.WithCancel(ctx)
 	watched := make(chan struct{})
@@ -137,15 +144,16 @@ func (d *demo) check(ok bool, label, text, note string) {
 	fmt.Fprintln(d.out, line+mark)
 }
 
-// cli runs this program as a person would, in a shell of the owner.
-func (d *demo) cli(ctx context.Context, stdin string, args ...string) (out, errOut string, code int) {
-	return d.command(ctx, stdin, nil, d.self, args...)
+// prepare makes a command of this program in a shell of the owner.
+func (d *demo) prepare(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, d.self, args...)
+	cmd.Env = []string{"PATH=" + filepath.Dir(d.self) + ":" + os.Getenv("PATH"), "AGENTKEYS_HOME=" + d.dir, "AGENTKEYS_PASSPHRASE_FILE=" + d.path("passphrase")}
+	return cmd
 }
 
-func (d *demo) command(ctx context.Context, stdin string, env []string, name string, args ...string) (out, errOut string, code int) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append([]string{"PATH=" + filepath.Dir(d.self) + ":" + os.Getenv("PATH"), "AGENTKEYS_HOME=" + d.dir,
-		"AGENTKEYS_PASSPHRASE_FILE=" + d.path("passphrase")}, env...)
+// cli runs this program as a person would.
+func (d *demo) cli(ctx context.Context, stdin string, args ...string) (out, errOut string, code int) {
+	cmd := d.prepare(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e

@@ -110,7 +110,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), statusCommand(a),
 		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a), proxyCommand(a), explainCommand(a),
 		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
-		devCommand(a), demoCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))
+		devCommand(a), demoCommand(a), demoAgentCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))
 	return root
 }
 

@@ -54,7 +54,9 @@ func replaceCommand(a *app) *cobra.Command {
 			if r.Check = "ok"; status >= 400 {
 				r.Check = "refused"
 			}
-			if err := a.data(r, func(w io.Writer) { fmt.Fprintf(w, "%s v%d, upstream says %s (%d)\n", r.Service, r.Version, r.Check, status) }); err != nil {
+			if err := a.data(r, func(w io.Writer) {
+				fmt.Fprintf(w, "%s v%d, upstream says %s (%d)\n", r.Service, r.Version, r.Check, status)
+			}); err != nil {
 				return err
 			}
 			if status >= 400 {

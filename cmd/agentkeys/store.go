@@ -27,7 +27,7 @@ func accepted(r api.Accepted) error {
 
 // valueFlags say where a secret value comes from: never from an argument.
 type valueFlags struct {
-	file  string
+	file   string
 	hosts  []string
 	kind   string
 	header string
