@@ -17,6 +17,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	maxAddrs    = 8 // of one name
+	maxFlush    = 64 * time.Millisecond
 )
 
 // dialer opens connections to the outside. A name is resolved once, every address it has
@@ -218,23 +219,28 @@ func (u *upstream) abort() {
 	defer u.writing.Unlock()
 }
 
-// unsent tells whether bytes wait in the kernel.
-func (u *upstream) unsent() bool {
+// flushed tells whether the other side has all that was written, for which it waits a
+// little: acknowledgements may be delayed.
+func (u *upstream) flushed() bool {
 	tcp, ok := u.Conn.(*net.TCPConn)
 	if !ok {
-		return true
+		return false
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return true
+		return false
 	}
-	n := 1
-	_ = raw.Control(func(fd uintptr) {
-		if got, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ); err == nil {
-			n = got
+	left := 1
+	for wait := time.Millisecond; wait <= maxFlush; wait *= 2 {
+		if raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }) != nil || err != nil {
+			return false
 		}
-	})
-	return n != 0
+		if left == 0 {
+			return true
+		}
+		time.Sleep(wait)
+	}
+	return false
 }
 
 // reset closes a connection with RST, so a cut never looks like an end.

@@ -88,7 +88,7 @@ func (x *exchange) carry(rec call, with bool) {
 	if x.mask != nil {
 		x.mask.header(x.w.Header()) // trailers
 	}
-	if x.dropped.Load() && x.started.Load() {
+	if x.dropped.Load() && x.started.Load() && x.refusal == nil {
 		panic(http.ErrAbortHandler) // a cut answer must not look whole
 	}
 }
@@ -177,7 +177,7 @@ func (x *exchange) settle() {
 		if t.conn == nil || x.finished && t.request && i == len(x.conns)-1 && !x.dropped.Load() {
 			continue
 		}
-		if t.h2 && !x.dropped.Load() && t.headers && !t.conn.unsent() {
+		if t.h2 && !x.dropped.Load() && t.headers && t.conn.flushed() {
 			continue
 		}
 		t.conn.abort()
@@ -295,12 +295,13 @@ type duplex struct {
 }
 
 func (x *exchange) fail(w http.ResponseWriter, _ *http.Request, err error) {
-	if x.dropped.Load() {
+	if x.dropped.Load() || x.with && x.call.ctx.Err() != nil && x.in.Context().Err() == nil {
 		err = errRevoked()
 	}
-	w.Header().Set("Connection", "close") // what is left of the request is not read
-	x.refusal = sendRefusal(w, errUpstream(x.to.host, err))
+	w.Header().Set("Connection", "close")   // what is left of the request is not read
+	x.refusal = errUpstream(x.to.host, err) // before it is sent: a refusal is not the answer's beginning
 	x.status = x.refusal.Status
+	sendRefusal(w, x.refusal)
 }
 
 // answer tells when the answer begins, and masks the informational ones before it.
@@ -312,7 +313,7 @@ type answer struct {
 func (a answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a answer) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
+	if a.x.refusal == nil && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		a.x.started.Store(true)
 	}
 	if a.x.mask != nil && status < 200 {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -30,7 +31,8 @@ type stub struct {
 	lie     bool // picks github for every host
 	running map[int]context.CancelFunc
 	next    int
-	wg      sync.WaitGroup
+	idle    *sync.Cond // on mu
+	trace   *httptrace.ClientTrace
 }
 
 func (s *stub) pick(host string, port uint16) (name agentkeys.Service, ok bool, err error) {
@@ -50,11 +52,13 @@ func (s *stub) begin(ctx context.Context, name agentkeys.Service) (call, error) 
 	if s.dropped {
 		return call{}, errRevoked()
 	}
+	if s.trace != nil {
+		ctx = httptrace.WithClientTrace(ctx, s.trace)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	s.next++
 	id := s.next
 	s.running[id] = cancel
-	s.wg.Add(1)
 	return call{ctx: ctx, credential: s.creds[name], version: 1, end: func() {
 		cancel()
 		s.mu.Lock()
@@ -63,7 +67,7 @@ func (s *stub) begin(ctx context.Context, name agentkeys.Service) (call, error) 
 			panic("a call ended twice")
 		}
 		delete(s.running, id)
-		s.wg.Done()
+		s.idle.Broadcast()
 	}}, nil
 }
 
@@ -74,8 +78,10 @@ func (s *stub) drop() {
 	for _, cancel := range s.running {
 		cancel()
 	}
+	for len(s.running) > 0 {
+		s.idle.Wait()
+	}
 	s.mu.Unlock()
-	s.wg.Wait()
 }
 
 // allow takes a drop back.
@@ -167,6 +173,7 @@ func newRig(tb testing.TB, c credential.Credential, h http.HandlerFunc, change .
 	plain := httptest.NewServer(h)
 	tb.Cleanup(plain.Close)
 	s := &stub{token: "token", dead: make(chan struct{}), creds: map[agentkeys.Service]credential.Credential{"github": c}, running: map[int]context.CancelFunc{}}
+	s.idle = sync.NewCond(&s.mu)
 	own, err := NewCA()
 	if err != nil {
 		tb.Fatal(err)

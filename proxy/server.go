@@ -106,10 +106,14 @@ func (e *engine) run(ctx context.Context, traffic net.Listener) error {
 	defer cancel()
 	_ = outer.Shutdown(stop)
 	_ = inside.Shutdown(stop)
-	e.closeLinks()
+	e.mu.Lock()
+	e.stopped = true
+	e.mu.Unlock()
+	close(e.halt)
 	_ = outer.Close()
 	_ = inside.Close()
 	serving.Wait()
+	e.wg.Wait()
 	return err
 }
 
@@ -190,6 +194,12 @@ func (e *engine) forward(w http.ResponseWriter, r *http.Request, l *link, to tar
 		return
 	}
 	defer l.leave(l.calls)
+	if _, tunnelled := client.(*tunnel); !tunnelled {
+		if !l.keep(client) {
+			panic(http.ErrAbortHandler)
+		}
+		defer l.drop(client)
+	}
 	x := &exchange{e: e, l: l, to: to, tls: secure, w: w, in: r, client: client}
 	if !ruled {
 		defer x.log("passed")

@@ -63,20 +63,15 @@ func (e *engine) link(c caller) (*link, bool) {
 	return l, true
 }
 
-// closeLinks cuts what is still open at the end.
-func (e *engine) closeLinks() {
-	e.mu.Lock()
-	e.stopped = true
-	e.mu.Unlock()
-	close(e.halt)
-	e.wg.Wait()
-}
-
 func (e *engine) forget(l *link) {
 	e.mu.Lock()
 	delete(e.links, l.caller)
 	e.mu.Unlock()
 	l.close()
+	// When every place is taken no handler of the child runs, and none will.
+	for range cap(l.calls) {
+		l.calls <- struct{}{}
+	}
 }
 
 func (e *engine) transport(l *link) *http.Transport {
