@@ -34,6 +34,7 @@ type app struct {
 	home        string
 	stdin       *bufio.Reader
 	pass        agentkeys.Secret // asked for once
+	socketName  string           // of a proxy beside the profile's, for bench
 }
 
 // profile says where a vault is.

@@ -100,7 +100,7 @@ func (f *proxyFlags) complete() error {
 }
 
 // socket is where the proxy of this profile listens for control.
-func (a *app) socket() string { return a.path("proxy", a.profileName+".sock") }
+func (a *app) socket() string { return a.path("proxy", orID(a.socketName, a.profileName)+".sock") }
 
 // maxSocket is what every system takes for a socket's path.
 const maxSocket = 103
