@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// onTerminal runs on Linux only.
+func onTerminal() {}
