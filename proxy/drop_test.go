@@ -22,38 +22,38 @@ import (
 	"example.org/agentkeys/credential"
 )
 
-// watched counts what is written upstream after a drop was confirmed, by connections
+// metered counts what is written upstream after a drop was confirmed, by connections
 // that a call was given: handshakes of others hold nothing.
-type watched struct {
+type metered struct {
 	*net.TCPConn
 	carries   atomic.Bool
 	confirmed *atomic.Bool
 	late      *atomic.Int64
 }
 
-func (w *watched) Write(b []byte) (int, error) {
-	n, err := w.TCPConn.Write(b)
-	if n > 0 && w.carries.Load() && w.confirmed.Load() {
-		w.late.Add(int64(n))
+func (m *metered) Write(b []byte) (int, error) {
+	n, err := m.TCPConn.Write(b)
+	if n > 0 && m.carries.Load() && m.confirmed.Load() {
+		m.late.Add(int64(n))
 	}
 	return n, err
 }
 
-func watchWrites(r *rig) (confirmed *atomic.Bool, late *atomic.Int64) {
+func meterWrites(r *rig) (confirmed *atomic.Bool, late *atomic.Int64) {
 	confirmed, late = &atomic.Bool{}, &atomic.Int64{}
 	r.engine.dialer.dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", to.String())
 		if err != nil {
 			return nil, err
 		}
-		return &watched{TCPConn: c.(*net.TCPConn), confirmed: confirmed, late: late}, nil
+		return &metered{TCPConn: c.(*net.TCPConn), confirmed: confirmed, late: late}, nil
 	}
 	r.trace = &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		c := info.Conn
 		if t, ok := c.(*tls.Conn); ok {
 			c = t.NetConn()
 		}
-		c.(*upstream).Conn.(*watched).carries.Store(true)
+		c.(*upstream).Conn.(*metered).carries.Store(true)
 	}}
 	return confirmed, late
 }
@@ -68,7 +68,7 @@ func TestNothingAfterDrop(t *testing.T) {
 			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
 		}
 	})
-	confirmed, late := watchWrites(r)
+	confirmed, late := meterWrites(r)
 	rounds := 150
 	if testing.Short() {
 		rounds = 30
@@ -144,7 +144,7 @@ func TestDropCutsStreams(t *testing.T) {
 		}
 	}
 	r := newRig(t, cred(credential.Bearer, "", testSecret), endless)
-	confirmed, late := watchWrites(r)
+	confirmed, late := meterWrites(r)
 	drop := func(t *testing.T) {
 		t.Helper()
 		time.Sleep(200 * time.Millisecond) // until the stream stands, or stalls

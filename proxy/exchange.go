@@ -53,6 +53,7 @@ type exchange struct {
 	mu       sync.Mutex
 	conns    []*traced
 	finished bool // the answer was read to its end
+	buf      []byte
 }
 
 // traced is a connection that the request was given.
@@ -182,6 +183,9 @@ func (x *exchange) settle() {
 		}
 		t.conn.abort()
 	}
+	if x.finished && x.buf != nil {
+		x.e.buffers.Put(x.buf)
+	}
 	x.mask.wipe()
 	x.call.end()
 }
@@ -208,6 +212,14 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 // RoundTrip injects at the last moment, when nothing changes the request any more.
 func (x *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	if x.with {
+		if x.call.credential.Kind == credential.SigV4 && mustHash(out) {
+			select {
+			case x.e.hashing <- struct{}{}:
+				defer func() { <-x.e.hashing }()
+			case <-out.Context().Done():
+				return nil, out.Context().Err()
+			}
+		}
 		if err := put(out, x.call.credential); err != nil {
 			return nil, err
 		}
@@ -237,7 +249,8 @@ func (x *exchange) inspect(res *http.Response) error {
 	if err != nil {
 		return err
 	}
-	m := &maskReader{src: src, mask: x.mask, atEnd: x.finish}
+	x.buf = x.e.buffers.Get()
+	m := &maskReader{src: src, mask: x.mask, atEnd: x.finish, buf: x.buf}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/grpc") {
 		m.eager = x.mask.eager
 	}

@@ -42,6 +42,7 @@ type engine struct {
 	log     *slog.Logger
 	inner   *handoff
 	slots   chan struct{}
+	hashing chan struct{}
 
 	mu      sync.Mutex
 	links   map[caller]*link
@@ -64,7 +65,7 @@ func newEngine(cfg Config, c callers) (*engine, error) {
 	}
 	return &engine{
 		cfg: cfg, callers: c, dialer: d, escapes: newEscapes(), buffers: &buffers{}, silent: log.New(io.Discard, "", 0),
-		log: l, inner: newHandoff(), slots: make(chan struct{}, maxConns), links: map[caller]*link{}, halt: make(chan struct{}),
+		log: l, inner: newHandoff(), slots: make(chan struct{}, maxConns), hashing: make(chan struct{}, maxHashing), links: map[caller]*link{}, halt: make(chan struct{}),
 	}, nil
 }
 

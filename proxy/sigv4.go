@@ -20,6 +20,10 @@ import (
 // send no x-amz-content-sha256. S3 clients send it.
 const maxHashed = 16 << 20
 
+// maxHashing is how many such bodies are held at once, of all children: until the head
+// of the answer has come.
+const maxHashing = 8
+
 const (
 	contentHash = "X-Amz-Content-Sha256"
 	tokenHeader = "X-Amz-Security-Token"
@@ -140,6 +144,11 @@ func isLabel(s string) bool {
 	return s != "" && len(s) <= 64
 }
 
+// mustHash says that the body has to be read before anything can be sent.
+func mustHash(out *http.Request) bool {
+	return out.Header.Get(contentHash) == "" && out.Body != nil && out.Body != http.NoBody
+}
+
 // payloadHash is what the client says of its body, or the hash of the body.
 func payloadHash(out *http.Request) (string, error) {
 	said := out.Header.Get(contentHash)
@@ -150,7 +159,7 @@ func payloadHash(out *http.Request) (string, error) {
 		return "", errSigning("a body signed chunk by chunk cannot be signed again",
 			"Set the SDK to unsigned payloads: for example aws configure set default.s3.payload_signing_enabled false, chunkedEncodingEnabled(false) in Java; or use https, where SDKs do so by themselves")
 	}
-	if out.Body == nil || out.Body == http.NoBody {
+	if !mustHash(out) {
 		h := sha256.Sum256(nil)
 		return hex.EncodeToString(h[:]), nil
 	}
