@@ -23,7 +23,7 @@ import (
 
 func agentCommand(a *app) *cobra.Command {
 	c := group(&cobra.Command{Use: "agent", Short: "Agents that use your credentials", Example: "  agentkeys agent add scribe --for 30d\n  agentkeys agent revoke scribe"})
-	c.AddCommand(agentAdd(a), agentList(a), agentRevoke(a), agentRemove(a))
+	c.AddCommand(agentAdd(a), agentList(a), agentShow(a), agentRevoke(a), agentRemove(a))
 	return c
 }
 
@@ -112,22 +112,90 @@ func agentList(a *app) *cobra.Command {
 			names := a.agentNames()
 			return a.data(l.Agents, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(t, "AGENT\tROLE\tADMITTED")
+				fmt.Fprintln(t, "AGENT\tROLE\tSTATE")
 				for _, r := range l.Agents {
 					if r.Agent == cl.User().String() {
 						continue
 					}
-					until := "revoked"
-					if r.Expires > uint64(time.Now().Unix()) {
-						until = "until " + when(r.Expires)
-					} else if r.Expires != 0 {
-						until = "expired"
+					name := slotName(names, r.Agent, "")
+					if r.Role == "proxy" {
+						name = orID(names[r.Agent], "proxy")
 					}
-					fmt.Fprintf(t, "%s\t%s\t%s\n", slotName(names, r.Agent, ""), r.Role, until)
+					fmt.Fprintf(t, "%s\t%s\t%s\n", name, r.Role, admitted(r, time.Now()))
 				}
 				t.Flush()
 			})
 		}}
+}
+
+// shownAgent is one agent: what it may do, and what it did.
+type shownAgent struct {
+	Name   string      `json:"name"`
+	Row    api.Agent   `json:"row"`
+	Grants []api.Grant `json:"grants"`
+	Used   []seenRow   `json:"used"`
+}
+
+func agentShow(a *app) *cobra.Command {
+	return &cobra.Command{Use: "show NAME", Short: "Show what an agent may do, and what it used and saw", Args: exactly(1, "one NAME"), Example: "  agentkeys agent show scribe",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.showAgent(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.data(s, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: %s, %s\n", s.Name, orID(s.Row.Role, "agent"), admitted(s.Row, time.Now()))
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				for _, g := range s.Grants {
+					state := "until " + when(g.Expires)
+					if !g.Live {
+						state = "over"
+					}
+					fmt.Fprintf(t, "may %s\t%s\t%s\n", g.Mode, orID(g.Service, g.ServiceID), state)
+				}
+				for _, u := range s.Used {
+					fmt.Fprintf(t, "used %d, seen %d\t%s\t%s, last %s\n", u.Used, u.Seen, u.Service, u.Versions, when(u.Last))
+				}
+				t.Flush()
+			})
+		}}
+}
+
+func (a *app) showAgent(ctx context.Context, name string) (s shownAgent, err error) {
+	k, err := a.agentKey(name)
+	if err != nil {
+		return s, err
+	}
+	wallet := k.Wallet()
+	k.Zero()
+	cl, l, err := a.listing(ctx)
+	if err != nil {
+		return s, err
+	}
+	s = shownAgent{Name: name, Grants: []api.Grant{}}
+	if s.Row, err = findAgent(ctx, cl, wallet); err != nil {
+		return s, err
+	}
+	for _, g := range l.Grants {
+		if g.Agent == wallet.String() && g.Mode != "none" {
+			s.Grants = append(s.Grants, g)
+		}
+	}
+	s.Used, err = a.seenBy(ctx, cl, wallet)
+	return s, err
+}
+
+// admitted says how an agent's admission stands.
+func admitted(r api.Agent, now time.Time) string {
+	switch {
+	case r.Expires > uint64(now.Unix()):
+		return "admitted until " + when(r.Expires)
+	case r.Expires != 0:
+		return "admission over since " + when(r.Expires)
+	case r.Counter > 0:
+		return "revoked"
+	}
+	return "not admitted"
 }
 
 // revoked says what a revoked agent has used and seen.

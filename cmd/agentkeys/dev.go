@@ -219,23 +219,3 @@ func (a *app) devStatus(dir string) error {
 	}
 	return nil
 }
-
-func statusCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Whether the vault answers, and how fresh it is", Args: exactly(0, "no arguments"), Example: "  agentkeys status",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := a.dial()
-			if err != nil {
-				return err
-			}
-			v, err := c.Info(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if v.VaultID != p.VaultID {
-				return errors.New("status: this custodian serves another vault than the profile names")
-			}
-			return a.data(v, func(w io.Writer) {
-				fmt.Fprintf(w, "Vault %s… on chain %s: answers, verified to block %d\nNot protected: %s\n", v.VaultID[:8], v.ChainID, v.Height, v.Protected)
-			})
-		}}
-}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
@@ -21,9 +21,13 @@ import (
 // app is one run of the command. Its durable state lies under home, mode 0700:
 //
 //	profiles/<name>.json   where a vault is and how it is recognised
+//	profile                the one that is used when none is named
 //	wallet.json            the owner's wallet, encrypted with a passphrase
 //	agents/<name>.json     wallets of agents, readable by their user id
 //	sessions/<name>.json   sessions, readable by their user id
+//	proxy.json             the proxy's wallet and CA key, encrypted with the passphrase
+//	proxy/<name>.sock      where the running proxy listens for control; its log beside it
+//	replace-list.json      what revoked agents have seen
 //
 // Files are replaced by rename.
 type app struct {
@@ -35,6 +39,7 @@ type app struct {
 	stdin       *bufio.Reader
 	pass        agentkeys.Secret // asked for once
 	socketName  string           // of a proxy beside the profile's, for bench
+	newUnlock   string           // where init puts a new wallet's passphrase
 }
 
 // profile says where a vault is.
@@ -61,6 +66,9 @@ func (a *app) locate() error {
 		a.home = filepath.Join(h, ".agentkeys")
 	}
 	a.stdin = bufio.NewReader(a.in)
+	if a.profileName == "" {
+		a.profileName = orID(os.Getenv("AGENTKEYS_PROFILE"), orID(a.chosenProfile(), "default"))
+	}
 	if _, err := agentkeys.ParseService(a.profileName); err != nil {
 		return usageError{errors.New("--profile: use a-z, 0-9, '.', '_', '-'")}
 	}
@@ -142,76 +150,44 @@ func (a *app) owner(ctx context.Context) (*client.Client, error) {
 	if err := outsideRun(); err != nil {
 		return nil, err
 	}
-	c, _, err := a.dial()
-	if err != nil {
-		return nil, err
-	}
-	var s client.State
-	if err := a.readJSON(&s, "sessions", a.profileName+".json"); err == nil && c.Resume(s) == nil {
+	c, err := a.resumed()
+	if err == nil {
 		if _, err := c.WhoAmI(ctx); err == nil {
 			return c, nil
 		} else if api.CodeOf(err) == "unreachable" {
 			return nil, err
 		}
 	}
-	return c, a.login(ctx, c)
+	if c, _, err = a.dial(); err != nil {
+		return nil, err
+	}
+	return c, a.login(ctx, c, 0)
+}
+
+// resumed is a client with the session that is kept here, live or not.
+func (a *app) resumed() (*client.Client, error) {
+	c, _, err := a.dial()
+	if err != nil {
+		return nil, err
+	}
+	var s client.State
+	if err := a.readJSON(&s, "sessions", a.profileName+".json"); err != nil {
+		return nil, err
+	}
+	return c, c.Resume(s)
 }
 
 // login opens a session with the owner's wallet and keeps it.
-func (a *app) login(ctx context.Context, c *client.Client) error {
+func (a *app) login(ctx context.Context, c *client.Client, ttl time.Duration) error {
 	w, err := a.openWallet()
 	if err != nil {
 		return err
 	}
 	defer w.Zero()
-	if err := c.Login(ctx, w, w.Wallet(), 0); err != nil {
+	if err := c.Login(ctx, w, w.Wallet(), ttl); err != nil {
 		return err
 	}
 	return a.writeJSON(c.State(), "sessions", a.profileName+".json")
-}
-
-// passphrase comes from AGENTKEYS_PASSPHRASE_FILE or, through ask, from the terminal,
-// never from an argument or an environment variable's value.
-func (a *app) passphrase(ask func() ([]byte, error)) (agentkeys.Secret, error) {
-	if a.pass.Len() > 0 {
-		return a.pass, nil
-	}
-	var b []byte
-	var err error
-	if path := os.Getenv("AGENTKEYS_PASSPHRASE_FILE"); path != "" {
-		if b, err = os.ReadFile(path); err != nil {
-			return agentkeys.Secret{}, fmt.Errorf("passphrase: %w; AGENTKEYS_PASSPHRASE_FILE has to name a file with it", err)
-		}
-		b = bytes.TrimRight(b, "\r\n")
-	} else if b, err = ask(); err != nil {
-		return agentkeys.Secret{}, err
-	}
-	if len(b) == 0 {
-		return agentkeys.Secret{}, errors.New("passphrase: it is empty; choose one")
-	}
-	a.pass = agentkeys.NewSecret(b)
-	return a.pass, nil
-}
-
-func askPassphrase() ([]byte, error) { return askTerminal("Passphrase of your wallet: ") }
-
-// chooseTwice asks for a new passphrase twice: a slip in it would lock the wallet for
-// good.
-func chooseTwice() ([]byte, error) {
-	first, err := askTerminal("Choose a passphrase for your wallet: ")
-	if err != nil {
-		return nil, err
-	}
-	second, err := askTerminal("The same once more: ")
-	defer clear(second)
-	if err == nil && !bytes.Equal(first, second) {
-		err = usageError{errors.New("passphrase: the two differ; nothing was made, try again")}
-	}
-	if err != nil {
-		clear(first)
-		return nil, err
-	}
-	return first, nil
 }
 
 // askTerminal prompts on the terminal itself, so that pipes stay data.

@@ -106,8 +106,8 @@ func rootCommand(a *app) *cobra.Command {
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")
-	root.PersistentFlags().StringVar(&a.profileName, "profile", "default", "profile to use")
-	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), statusCommand(a),
+	root.PersistentFlags().StringVar(&a.profileName, "profile", "", "profile to use (default: AGENTKEYS_PROFILE, what profile use chose, or default)")
+	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), sessionCommand(a), statusCommand(a), doctorCommand(a), configCommand(a), profileCommand(a),
 		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a), proxyCommand(a), explainCommand(a),
 		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
 		devCommand(a), demoCommand(a), demoAgentCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))

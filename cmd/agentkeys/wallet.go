@@ -29,6 +29,7 @@ type walletFile struct {
 	Salt   []byte `json:"salt"`
 	Nonce  []byte `json:"nonce"`
 	Sealed []byte `json:"sealed"`
+	Unlock string `json:"unlock,omitempty"` // where the passphrase is, if not with its owner
 }
 
 const walletKDF = "scrypt-32768-8-1"
@@ -91,10 +92,20 @@ func (f walletFile) openBytes(pass agentkeys.Secret, purpose string) ([]byte, er
 }
 
 func initCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "init", Short: "Make your wallet and enrol it at the vault", Args: exactly(0, "no arguments"),
-		Long:    "Makes a wallet, encrypted with a passphrase, and enrols it at the vault of the profile.\nThe passphrase is asked for on the terminal, or read from the file that AGENTKEYS_PASSPHRASE_FILE names.\nWhoever loses wallet and passphrase can read nothing any more: there is no recovery yet.",
-		Example: "  agentkeys dev start && agentkeys init",
+	var keychain, insecure bool
+	c := &cobra.Command{Use: "init", Short: "Make your wallet and enrol it at the vault", Args: exactly(0, "no arguments"),
+		Long:    "Makes a wallet and enrols it at the vault of the profile. Its key is encrypted with a passphrase, which is asked for\non the terminal or read from the file that AGENTKEYS_PASSPHRASE_FILE names; with --keychain a random one is kept in\nthe system's keychain. Whoever loses wallet and passphrase can read nothing any more: there is no recovery yet.",
+		Example: "  agentkeys dev start && agentkeys init\n  agentkeys init --keychain",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if keychain && insecure {
+				return usageError{errors.New("want --keychain or --insecure-file, not both")}
+			}
+			switch {
+			case keychain:
+				a.newUnlock = unlockKeychain
+			case insecure:
+				a.newUnlock = unlockFile
+			}
 			w, err := a.initWallet(cmd.Context())
 			if err != nil {
 				return err
@@ -102,11 +113,15 @@ func initCommand(a *app) *cobra.Command {
 			v := struct {
 				Wallet string `json:"wallet"`
 				Home   string `json:"home"`
-			}{w.String(), a.home}
+				Unlock string `json:"unlock"`
+			}{w.String(), a.home, a.unlock()}
 			return a.data(v, func(out io.Writer) {
-				fmt.Fprintf(out, "Enrolled. Your wallet is in %s\nNext: agentkeys store github --host api.github.com\n", a.path("wallet.json"))
+				fmt.Fprintf(out, "Enrolled. Your wallet is in %s, opened by %s\nNext: agentkeys store github --host api.github.com\n", a.path("wallet.json"), unlockText[v.Unlock])
 			})
 		}}
+	c.Flags().BoolVar(&keychain, "keychain", false, "keep the passphrase in the system's keychain: programs of your user id may be able to ask it")
+	c.Flags().BoolVar(&insecure, "insecure-file", false, "keep the passphrase in a file beside the wallet: every program of your user id is then the owner")
+	return c
 }
 
 // initWallet makes the wallet unless it exists, enrols it and logs in. It may be
@@ -144,11 +159,11 @@ func (a *app) newOrOpenWallet() (eip712.Key, error) {
 	if _, err := os.Stat(a.path("wallet.json")); err == nil {
 		return a.openWallet()
 	}
-	pass, err := a.passphrase(chooseTwice)
-	if err != nil {
-		return eip712.Key{}, err
-	}
 	k, err := eip712.NewKey()
+	if err != nil {
+		return k, err
+	}
+	pass, err := a.newPassphrase(k.Wallet())
 	if err != nil {
 		return k, err
 	}
@@ -156,51 +171,31 @@ func (a *app) newOrOpenWallet() (eip712.Key, error) {
 	if err != nil {
 		return k, err
 	}
+	f.Unlock = a.newUnlock
 	return k, a.writeJSON(f, "wallet.json")
 }
 
 func loginCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "login", Short: "Open a session with your wallet", Args: exactly(0, "no arguments"), Example: "  agentkeys login",
+	var ttl string
+	cmd := &cobra.Command{Use: "login", Short: "Open a session with your wallet", Args: exactly(0, "no arguments"), Example: "  agentkeys login\n  agentkeys login --for 8h",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := forDuration(ttl)
+			if err != nil {
+				return err
+			}
 			c, _, err := a.dial()
 			if err != nil {
 				return err
 			}
-			if err := a.login(cmd.Context(), c); err != nil {
+			if err := a.login(cmd.Context(), c, d); err != nil {
 				return err
 			}
 			return a.data(struct {
 				Expires int64 `json:"expires"`
 			}{c.Expires().Unix()}, func(w io.Writer) { fmt.Fprintf(w, "Logged in until %s\n", c.Expires().Format(time.TimeOnly)) })
 		}}
-}
-
-func logoutCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "logout", Short: "Forget the session on this machine", Args: exactly(0, "no arguments"), Example: "  agentkeys logout",
-		RunE: func(*cobra.Command, []string) error {
-			err := os.Remove(a.path("sessions", a.profileName+".json"))
-			if errors.Is(err, os.ErrNotExist) {
-				return nil
-			}
-			return err
-		}}
-}
-
-func whoamiCommand(a *app) *cobra.Command {
-	return &cobra.Command{Use: "whoami", Short: "Say whose session this is", Args: exactly(0, "no arguments"), Example: "  agentkeys whoami",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.owner(cmd.Context())
-			if err != nil {
-				return err
-			}
-			w, err := c.WhoAmI(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.data(w, func(out io.Writer) {
-				fmt.Fprintf(out, "%s %s, session until %s\n", w.Role, w.User, time.Unix(int64(w.Expires), 0).Format(time.TimeOnly))
-			})
-		}}
+	cmd.Flags().StringVar(&ttl, "for", "1h", "how long, at most 30d")
+	return cmd
 }
 
 // agentFile is an agent's wallet as it lies on this machine.

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/client"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/proxy"
+	"github.com/spf13/cobra"
+)
+
+// finding is one line of doctor.
+type finding struct {
+	Check string `json:"check"`
+	State string `json:"state"` // ok, warn, FAIL
+	Says  string `json:"says"`
+	Next  string `json:"next,omitempty"`
+}
+
+// doctorReport is what doctor says: findings, and what they do not protect from.
+type doctorReport struct {
+	Findings []finding `json:"findings"`
+	SameUser []string  `json:"same_user_id_can"`
+	Cannot   []string  `json:"same_user_id_cannot"`
+	Limits   string    `json:"limits"` // of this deployment
+}
+
+func doctorCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "doctor", Short: "Check this machine's side of the vault, and say what it does not protect from", Args: exactly(0, "no arguments"),
+		Long:    "Checks profile, custodian, node, clock, session, wallet, files and proxy, each with what to do next. The exit code\nis 1 when something fails. Then it says what programs of your own user id can still do.",
+		Example: "  agentkeys doctor",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r := a.examine(cmd.Context())
+			failed := 0
+			for _, f := range r.Findings {
+				if f.State == "FAIL" {
+					failed++
+				}
+			}
+			if err := a.data(r, func(w io.Writer) { a.printDoctor(w, r) }); err != nil {
+				return err
+			}
+			if failed > 0 {
+				return exitCode(exitError)
+			}
+			return nil
+		}}
+}
+
+func (a *app) printDoctor(w io.Writer, r doctorReport) {
+	colour := map[string]string{"ok": green, "warn": yellow, "FAIL": red}
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "%s  %-10s %s\n", a.paint(colour[f.State], fmt.Sprintf("%-4s", f.State)), f.Check, f.Says)
+		if f.Next != "" {
+			fmt.Fprintf(w, "                 next: %s\n", f.Next)
+		}
+	}
+	fmt.Fprintln(w, "\nPrograms of your own user id can:")
+	for _, s := range r.SameUser {
+		fmt.Fprintln(w, "  -", s)
+	}
+	fmt.Fprintln(w, "They cannot:")
+	for _, s := range r.Cannot {
+		fmt.Fprintln(w, "  -", s)
+	}
+	if r.Limits != "" {
+		fmt.Fprintf(w, "\nThis deployment: %s.\n", r.Limits)
+	}
+}
+
+// examine makes every check that can be made; one that fails hides none of the others.
+func (a *app) examine(ctx context.Context) (r doctorReport) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	c, p, err := a.dial()
+	if err != nil {
+		r.Findings = append(r.Findings, finding{"profile", "FAIL", err.Error(), "agentkeys dev start, or ask the operator for a profile"})
+	} else {
+		r.Findings = append(r.Findings, finding{"profile", "ok", a.profileName + ": " + p.Custodian, ""})
+		r.Findings = append(r.Findings, a.examineVault(ctx, c, p, &r)...)
+	}
+	r.Findings = append(r.Findings, a.examineWallet(), a.examineFiles(), a.examineProxy(ctx))
+	r.SameUser, r.Cannot = a.sameUser()
+	return r
+}
+
+func (a *app) examineVault(ctx context.Context, c *client.Client, p profile, r *doctorReport) (out []finding) {
+	v, err := c.Info(ctx)
+	switch {
+	case err != nil:
+		return []finding{{"custodian", "FAIL", err.Error(), "is it running? agentkeys dev status"}}
+	case v.VaultID != p.VaultID || v.ChainID != p.ChainID:
+		return []finding{{"custodian", "FAIL", "it serves another vault than the profile names", "do not use it; ask the operator"}}
+	}
+	r.Limits = v.Protected
+	out = append(out, finding{"custodian", "ok", fmt.Sprintf("answers with the pinned certificate, verified to block %d", v.Height), ""})
+	out = append(out, a.examineNode(ctx, p))
+	kept, err := a.resumed()
+	if err != nil {
+		return append(out, finding{"session", "warn", "you are not logged in", "agentkeys login"})
+	}
+	w, err := kept.WhoAmI(ctx)
+	switch {
+	case err == nil:
+		out = append(out, finding{"session", "ok", "until " + when(w.Expires), ""})
+	case strings.Contains(err.Error(), "clock"):
+		out = append(out, finding{"clock", "FAIL", "this machine's clock differs from the custodian's by more than a minute", "set it right"})
+	default:
+		out = append(out, finding{"session", "warn", err.Error(), "agentkeys login"})
+	}
+	return out
+}
+
+// examineNode asks the profile's node, which only verify needs.
+func (a *app) examineNode(ctx context.Context, p profile) finding {
+	n, err := ledger.NewNode(p.Node)
+	if err == nil {
+		var s ledger.Status
+		if s, err = n.Status(ctx); err == nil {
+			return finding{"node", "ok", fmt.Sprintf("at block %d", s.Height), ""}
+		}
+	}
+	return finding{"node", "warn", "does not answer; only verify needs it: " + err.Error(), "agentkeys dev status"}
+}
+
+func (a *app) examineWallet() finding {
+	if _, err := os.Stat(a.path("wallet.json")); err != nil {
+		return finding{"wallet", "warn", "there is none here", "agentkeys init"}
+	}
+	switch {
+	case a.unlock() == unlockFile:
+		return finding{"wallet", "warn", "opened by " + unlockText[unlockFile], "make another with a passphrase, in another AGENTKEYS_HOME"}
+	case a.unlock() == unlockKeychain:
+		return finding{"wallet", "ok", "opened by " + unlockText[unlockKeychain], ""}
+	case os.Getenv("AGENTKEYS_PASSPHRASE_FILE") != "":
+		return finding{"wallet", "warn", "its passphrase is in " + os.Getenv("AGENTKEYS_PASSPHRASE_FILE") + ", which programs of your user id can read", "unset AGENTKEYS_PASSPHRASE_FILE where agents run"}
+	}
+	return finding{"wallet", "ok", "opened by your passphrase", ""}
+}
+
+// examineFiles looks for files that other users can read.
+func (a *app) examineFiles() finding {
+	var open []string
+	err := filepath.WalkDir(a.home, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if path == a.path("dev") {
+			return fs.SkipDir // the stack keeps its own
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 && info.Mode()&os.ModeSymlink == 0 {
+			open = append(open, path)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return finding{"files", "ok", a.home + " does not exist yet", ""}
+	case err != nil:
+		return finding{"files", "FAIL", err.Error(), "make " + a.home + " yours: chown and chmod -R go="}
+	case len(open) > 0:
+		return finding{"files", "FAIL", fmt.Sprintf("other users may read %d files, such as %s", len(open), open[0]), "chmod -R go= " + a.home}
+	}
+	return finding{"files", "ok", "nobody else can read " + a.home, ""}
+}
+
+func (a *app) examineProxy(ctx context.Context) finding {
+	s, err := a.proxyState(ctx)
+	switch {
+	case errors.Is(err, proxy.ErrNotRunning):
+		return finding{"proxy", "warn", "it does not run, so agents use nothing", "agentkeys proxy start"}
+	case err != nil:
+		return finding{"proxy", "FAIL", err.Error(), "agentkeys proxy stop, then start"}
+	case !s.Watching:
+		return finding{"proxy", "FAIL", "it does not hear the custodian, so it gives nothing", "is the custodian running? its log: " + a.path("proxy", a.profileName+".log")}
+	case s.Dumpable:
+		return finding{"proxy", "warn", "its memory can be read by programs of your user id", "agentkeys proxy stop, then start"}
+	}
+	return finding{"proxy", "ok", fmt.Sprintf("on %s, hears the custodian, memory closed to your user id; %d commands", s.Address, len(s.Children)), ""}
+}
+
+// sameUser says what owner presence does not cover, here.
+func (a *app) sameUser() (can, cannot []string) {
+	can = []string{
+		"use what your agents may use, by the agents' key files in " + a.path("agents"),
+		"list names and records, and store new names, while your session in " + a.path("sessions") + " lives",
+		"use your credentials through a running proxy in that session, to the hosts you named",
+		"read the environment of commands under run, with what --env handed over",
+		"delete or change your files, and stop your processes",
+	}
+	if stack, err := os.Stat(a.path("dev")); err == nil && stack.IsDir() {
+		can = append(can, "read the development stack's seed and anchor in "+a.path("dev")+", and with them EVERYTHING")
+	}
+	switch {
+	case a.unlock() == unlockFile:
+		return append(can, "be the owner: the passphrase is in a file"), []string{"nothing that you can"}
+	case os.Getenv("AGENTKEYS_PASSPHRASE_FILE") != "":
+		can = append(can, "be the owner, if they read "+os.Getenv("AGENTKEYS_PASSPHRASE_FILE"))
+	case a.unlock() == unlockKeychain:
+		can = append(can, "be the owner, if the keychain answers them without asking you")
+	}
+	return can, []string{
+		"reveal, overwrite, grant, revoke or rotate without your passphrase",
+		"read the memory of the proxy, where values are (root can)",
+		"send a key to a host that you did not name",
+	}
+}
+
+func statusCommand(a *app) *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "One screen: vault, session, proxy, and what is red", Args: exactly(0, "no arguments"), Example: "  agentkeys status",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.overview(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.data(s, func(w io.Writer) { a.printOverview(w, s) })
+		}}
+}
+
+// overview is status.
+type overview struct {
+	api.Vault
+	Session string   `json:"session"`
+	Proxy   string   `json:"proxy"`
+	Holds   string   `json:"holds"`
+	Red     []string `json:"red"`
+}
+
+func (a *app) overview(ctx context.Context) (s overview, err error) {
+	c, p, err := a.dial()
+	if err != nil {
+		return s, err
+	}
+	if s.Vault, err = c.Info(ctx); err != nil {
+		return s, err
+	}
+	if s.VaultID != p.VaultID {
+		return s, errors.New("status: this custodian serves another vault than the profile names")
+	}
+	s.Red = []string{}
+	s.Session, s.Proxy = "none; agentkeys login", "not running; agentkeys proxy start"
+	if kept, err := a.resumed(); err == nil {
+		if w, err := kept.WhoAmI(ctx); err == nil {
+			s.Session = w.Role + ", until " + when(w.Expires)
+			if l, err := kept.List(ctx); err == nil {
+				s.Holds = held(l)
+				if !l.Complete {
+					s.Red = append(s.Red, "the list of credentials is not proven complete; agentkeys verify")
+				}
+			}
+		}
+	}
+	f := a.examineProxy(ctx)
+	if f.State != "warn" {
+		s.Proxy = f.Says
+	}
+	if f.State == "FAIL" {
+		s.Red = append(s.Red, "proxy: "+f.Says)
+	}
+	if list, err := a.todos(); err == nil {
+		for _, d := range list {
+			if d.Done == 0 {
+				s.Red = append(s.Red, d.Service+" was seen by "+d.Agent+", which is revoked; agentkeys replace "+d.Service)
+			}
+		}
+	}
+	return s, nil
+}
+
+// held counts what is there.
+func held(l api.Listing) string {
+	agents := 0
+	for _, g := range l.Agents {
+		if g.Role == "agent" && g.Expires > l.Time {
+			agents++
+		}
+	}
+	state := fmt.Sprintf("epoch %d", activeEpoch(l))
+	if l.Due > activeEpoch(l) {
+		state += ", a new one is due"
+	}
+	return fmt.Sprintf("%d credentials, %d agents admitted, %s", len(l.Credentials), max(agents-1, 0), state)
+}
+
+func (a *app) printOverview(w io.Writer, s overview) {
+	fmt.Fprintf(w, "vault    %s… on chain %s: answers, verified to block %d\n", s.VaultID[:8], s.ChainID, s.Height)
+	fmt.Fprintf(w, "session  %s\nproxy    %s\n", s.Session, s.Proxy)
+	if s.Holds != "" {
+		fmt.Fprintf(w, "holds    %s\n", s.Holds)
+	}
+	for _, r := range s.Red {
+		fmt.Fprintf(w, "%s      %s\n", a.paint(red, "RED"), r)
+	}
+	fmt.Fprintf(w, "Not protected: %s\n", s.Protected)
+}
