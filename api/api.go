@@ -96,6 +96,7 @@ type WhoAmI struct {
 	Role    string `json:"role"` // owner, agent, proxy
 	Counter uint64 `json:"counter"`
 	Expires uint64 `json:"expires"`
+	Session string `json:"session"` // its id, 32 hex
 }
 
 // TagKey is the user's viewing key: names and labels, nothing else.

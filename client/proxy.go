@@ -68,6 +68,15 @@ func (c *Client) Sessions(ctx context.Context) (s api.Sessions, err error) {
 	return s, c.call(ctx, api.PathSessions, struct{}{}, &s)
 }
 
+// End ends this session for good.
+func (c *Client) End(ctx context.Context) error {
+	w, err := c.WhoAmI(ctx)
+	if err != nil {
+		return err
+	}
+	return c.EndSession(ctx, api.SessionInfo{ID: w.Session}, nil)
+}
+
 // EndSession ends a session for good: this one without more, another of the user's with
 // the owner's wallet.
 func (c *Client) EndSession(ctx context.Context, info api.SessionInfo, owner *eip712.Key) error {

@@ -7,6 +7,7 @@ import (
 	"crypto/hpke"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -126,7 +127,8 @@ func (s *Server) whoami(ctx context.Context, c token.Claims, _ struct{}) (api.Wh
 	if _, err := s.authorise(ctx, c, want{action: actSession}); err != nil {
 		return api.WhoAmI{}, err
 	}
-	return api.WhoAmI{User: c.User.String(), Agent: c.Agent.String(), Role: string(c.Role), Counter: c.Counter, Expires: c.Expires}, nil
+	return api.WhoAmI{User: c.User.String(), Agent: c.Agent.String(), Role: string(c.Role), Counter: c.Counter, Expires: c.Expires,
+		Session: hex.EncodeToString(c.ID[:])}, nil
 }
 
 // viewingKey gives the owner the key that names services.

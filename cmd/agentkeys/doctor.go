@@ -68,7 +68,7 @@ func (a *app) printDoctor(w io.Writer, r doctorReport) {
 	for _, s := range r.SameUser {
 		fmt.Fprintln(w, "  -", s)
 	}
-	fmt.Fprintln(w, "They cannot:")
+	fmt.Fprintln(w, "They cannot, through custodian and proxy:")
 	for _, s := range r.Cannot {
 		fmt.Fprintln(w, "  -", s)
 	}

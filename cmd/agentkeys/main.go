@@ -110,7 +110,8 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddCommand(initCommand(a), loginCommand(a), logoutCommand(a), whoamiCommand(a), sessionCommand(a), statusCommand(a), doctorCommand(a), configCommand(a), profileCommand(a),
 		storeCommand(a), listCommand(a), deleteCommand(a), readCommand(a), replaceCommand(a), importCommand(a), runCommand(a), proxyCommand(a), explainCommand(a),
 		agentCommand(a), grantCommand(a), epochCommand(a), exposureCommand(a), auditCommand(a),
-		devCommand(a), demoCommand(a), demoAgentCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a))
+		devCommand(a), demoCommand(a), demoAgentCommand(a), benchCommand(a), verifyCommand(a), versionCommand(a), manCommand(root))
+	a.complete(root)
 	return root
 }
 

@@ -71,6 +71,7 @@ func (a *app) run(ctx context.Context, f runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	defer a.endWithCommand(ctx, c)
 	e.set("AGENTKEYS_RUN", agent)
 	e.unset("AGENTKEYS_PASSPHRASE_FILE")
 	out, errOut := a.out, a.err
@@ -92,6 +93,14 @@ func (a *app) run(ctx context.Context, f runFlags, args []string) error {
 		defer end()
 	}
 	return a.child(args, e.list(), out, errOut)
+}
+
+// endWithCommand ends the session that was opened for a command. Where the custodian
+// does not hear of it the session ends by its time, unusable without its key.
+func (a *app) endWithCommand(ctx context.Context, c *client.Client) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	_ = c.End(ctx)
 }
 
 // runAs is the agent a command runs as.

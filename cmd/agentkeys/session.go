@@ -126,13 +126,7 @@ func (a *app) logout(ctx context.Context) (ended bool, err error) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		if s, err := c.Sessions(ctx); err == nil {
-			for _, x := range s.Sessions {
-				if x.Self {
-					ended = c.EndSession(ctx, x, nil) == nil
-				}
-			}
-		}
+		ended = c.End(ctx) == nil
 	}
 	err = os.Remove(a.path("sessions", a.profileName+".json"))
 	if errors.Is(err, os.ErrNotExist) {
