@@ -4,7 +4,8 @@
 // the secret and masked.
 //
 // Two halves meet in proxy.go. The engine carries calls: listener and tunnels
-// (server.go, tunnel.go), certificates (ca.go), secrets on the wire (inject.go,
+// (server.go, tunnel.go, link.go), certificates (ca.go), one request and its answer
+// (exchange.go) and its end at a revocation (cut.go), secrets on the wire (inject.go,
 // sigv4.go), their echoes (mask.go), which addresses may be dialled (dial.go). The
 // keeper knows the children and holds their leases: a value at most a minute, and
 // never past a revocation.

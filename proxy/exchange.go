@@ -3,7 +3,6 @@ package proxy
 import (
 	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,15 +13,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/credential"
-)
-
-const (
-	lastWord = time.Second            // for a refusal after a drop
-	cutGrace = 250 * time.Millisecond // for a stream of HTTP/2 to end by itself
 )
 
 // errOpaque says that an answer could hide the secret from the mask.
@@ -56,16 +49,8 @@ type exchange struct {
 	buf      []byte
 }
 
-// traced is a connection that the request was given.
-type traced struct {
-	conn    *upstream
-	h2      bool
-	headers bool // they are written
-	request bool // all of it is
-}
-
-// carry answers one request of a child. credential names are looked up again for each:
-// a drop in between is seen here.
+// carry takes one request there and its answer back; with says that there is a call, whose
+// end is settled here.
 func (x *exchange) carry(rec call, with bool) {
 	ctx := x.in.Context()
 	if with {
@@ -92,102 +77,6 @@ func (x *exchange) carry(rec call, with bool) {
 	if x.dropped.Load() && x.started.Load() && x.refusal == nil {
 		panic(http.ErrAbortHandler) // a cut answer must not look whole
 	}
-}
-
-// follow cuts the client's side when the lease is dropped, so no handler hangs in a read
-// or a write. The function it returns ends that.
-func (x *exchange) follow(ctx context.Context) func() {
-	done := make(chan struct{})
-	var cutting sync.WaitGroup
-	cutting.Add(1)
-	stop := context.AfterFunc(ctx, func() {
-		defer cutting.Done()
-		if x.in.Context().Err() != nil {
-			return // the client left by itself
-		}
-		x.dropped.Store(true)
-		x.cut(done)
-	})
-	return func() {
-		close(done)
-		if !stop() {
-			cutting.Wait()
-		}
-	}
-}
-
-func (x *exchange) cut(done <-chan struct{}) {
-	rc := http.NewResponseController(x.w)
-	past := time.Unix(1, 0)
-	grace := cutGrace
-	switch {
-	case !x.started.Load():
-		grace = lastWord
-		_ = rc.SetReadDeadline(past)
-		_ = rc.SetWriteDeadline(time.Now().Add(lastWord))
-	case x.in.ProtoMajor == 2:
-		_ = rc.SetReadDeadline(past)
-		_ = rc.SetWriteDeadline(past)
-	default:
-		reset(x.client)
-		return
-	}
-	select {
-	case <-done:
-	case <-time.After(grace):
-		reset(x.client)
-	}
-}
-
-// trace keeps the connections a request is given, also when it is tried again.
-func (x *exchange) trace() *httptrace.ClientTrace {
-	last := func(f func(*traced)) {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if n := len(x.conns); n > 0 {
-			f(x.conns[n-1])
-		}
-	}
-	return &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			t := &traced{}
-			conn := info.Conn
-			if c, ok := conn.(*tls.Conn); ok {
-				t.h2 = c.ConnectionState().NegotiatedProtocol == "h2"
-				conn = c.NetConn()
-			}
-			t.conn, _ = conn.(*upstream)
-			x.mu.Lock()
-			defer x.mu.Unlock()
-			x.conns = append(x.conns, t)
-		},
-		WroteHeaders: func() { last(func(t *traced) { t.headers = true }) },
-		WroteRequest: func(info httptrace.WroteRequestInfo) {
-			last(func(t *traced) { t.request = info.Err == nil })
-		},
-	}
-}
-
-// settle makes sure that nothing of the call goes upstream any more, then ends it. A
-// connection whose exchange did not come to its end is reset. One of HTTP/2 carries other
-// calls: it stays, unless this one was dropped or some of it may still be under way.
-func (x *exchange) settle() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i, t := range x.conns {
-		if t.conn == nil || x.finished && t.request && i == len(x.conns)-1 && !x.dropped.Load() {
-			continue
-		}
-		if t.h2 && !x.dropped.Load() && t.headers && t.conn.flushed() {
-			continue
-		}
-		t.conn.abort()
-	}
-	if x.finished && x.buf != nil {
-		x.e.buffers.Put(x.buf)
-	}
-	x.mask.wipe()
-	x.call.end()
 }
 
 func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
