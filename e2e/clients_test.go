@@ -36,7 +36,7 @@ func TestClients(t *testing.T) {
 	p := play(t)
 	for name, part := range map[string]func(*testing.T, *played){
 		"curl": withCurl, "git": withGit, "requests": withRequests, "httpx": withHTTPX, "node fetch": withFetch, "openai": withOpenAI,
-		"aws cli": withAWS, "go": withGo, "web socket": withWebSocket, "query and header": withQueryAndHeader,
+		"aws cli": withAWS, "go": withGo, "web socket": withWebSocket, "query and header": withQueryAndHeader, "what an agent types": whatAnAgentTypes,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, p) })
 	}
