@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"example.org/agentkeys"
@@ -18,12 +17,11 @@ import (
 // child is one command under "agentkeys run": it speaks with a token of its own, for a
 // session that delegated to this proxy, and dies with the connection that brought it.
 type child struct {
-	k      *leases
-	name   string // the agent's, for people
-	began  time.Time
-	id     [32]byte // hash of its token
-	ended  chan struct{} // closed when its connection is
-	asking sync.Mutex
+	k     *leases
+	name  string // the agent's, for people
+	began time.Time
+	id    [32]byte      // hash of its token
+	ended chan struct{} // closed when its connection is
 
 	// Under the keeper's lock.
 	delegation api.Delegation
@@ -33,42 +31,50 @@ type child struct {
 	names      []agentkeys.Service
 	rules      map[agentkeys.Service][]credential.HostRule
 	held       map[agentkeys.Service]*lease
-	old        map[*lease]bool // released, with calls that still run
+	asked      map[agentkeys.Service]*question
 }
 
 // admit makes a child for named services. Each is asked for at once, so that what is
-// missing shows before the command starts.
+// missing shows before the command starts. Drops reach it from the first on.
 func (k *leases) admit(ctx context.Context, name string, d api.Delegation, names []agentkeys.Service) (token string, c *child, err error) {
-	c = &child{k: k, name: name, began: time.Now(), ended: make(chan struct{}), delegation: d, names: names,
-		rules: map[agentkeys.Service][]credential.HostRule{}, held: map[agentkeys.Service]*lease{}, old: map[*lease]bool{}}
-	for _, n := range names {
-		l, err := k.lend(ctx, c, n)
-		if err != nil {
-			k.dismiss(c)
-			return "", nil, err
-		}
-		k.end(l)
-		if len(l.Hosts) == 0 || l.Kind == credential.Other {
-			k.dismiss(c)
-			return "", nil, denied(http.StatusForbidden, "no_host_rule", string(n)+" names no host, so it cannot be put on the wire",
-				"Ask the owner to run: agentkeys replace "+string(n)+" --host HOST. Do not retry", false)
-		}
-	}
-	if a, b, host, clash := c.overlap(); clash {
-		k.dismiss(c)
-		return "", nil, overlapping(a, b, host)
-	}
 	b := make([]byte, 32)
 	_, _ = rand.Read(b)
 	token = hex.EncodeToString(b)
+	c = &child{k: k, name: name, began: time.Now(), ended: make(chan struct{}), id: sha256.Sum256([]byte(token)), delegation: d, names: names,
+		rules: map[agentkeys.Service][]credential.HostRule{}, held: map[agentkeys.Service]*lease{}, asked: map[agentkeys.Service]*question{}}
+	k.mu.Lock()
+	k.children[c.id] = c
+	k.mu.Unlock()
+	if err := k.furnish(ctx, c); err != nil {
+		k.dismiss(c)
+		return "", nil, err
+	}
+	return token, c, nil
+}
+
+// furnish asks for everything that a child names, and checks that it can be used.
+func (k *leases) furnish(ctx context.Context, c *child) error {
+	for _, n := range c.names {
+		l, err := k.lend(ctx, c, n)
+		if err != nil {
+			return err
+		}
+		wired := len(l.Hosts) > 0 && l.Kind != credential.Other
+		k.end(l)
+		if !wired {
+			return denied(http.StatusForbidden, "no_host_rule", string(n)+" names no host, so it cannot be put on the wire",
+				"Ask the owner to run: agentkeys replace "+string(n)+" --host HOST. Do not retry", false)
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if c.dead {
-		return "", nil, c.revoked()
+		return c.revoked()
 	}
-	c.id = sha256.Sum256([]byte(token))
-	k.children[c.id] = c
-	return token, c, nil
+	if a, b, host, clash := c.overlap(); clash {
+		return overlapping(a, b, host)
+	}
+	return nil
 }
 
 func overlapping(a, b agentkeys.Service, host string) error {
@@ -99,13 +105,11 @@ func (k *leases) dismiss(c *child) {
 	default:
 		close(c.ended)
 	}
-	for name, l := range c.held {
-		delete(c.held, name)
-		l.cancel()
-		k.release(l)
-	}
-	for l := range c.old {
-		l.cancel()
+	for l := range k.loans {
+		if l.child == c {
+			l.cancel()
+			k.release(l)
+		}
 	}
 }
 
@@ -157,11 +161,12 @@ func (c *child) agent() string { return c.name }
 
 func (c *child) gone() <-chan struct{} { return c.ended }
 
-// renew takes a newer delegation of the same agent.
+// renew takes a delegation by a newer session of the same agent: the end of the older
+// one is not the child's any more.
 func (k *leases) renew(c *child, d api.Delegation) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c.delegation = d
+	c.delegation, c.session = d, ""
 }
 
 func denied(status int, code, message, next string, retry bool) *api.Error {

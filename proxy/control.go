@@ -255,9 +255,8 @@ func (k *leases) describe(c *child, env []string, out *Response) {
 func (k *leases) status() *Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := time.Now()
 	s := &Status{PID: os.Getpid(), Wallet: k.cfg.Wallet.String(), Address: k.address, Others: k.cfg.Others.String(),
-		Watching: now.Before(k.valid), Dumpable: dumpable(), Children: []ChildStatus{}}
+		Watching: !past(k.valid), Dumpable: dumpable(), Children: []ChildStatus{}}
 	for _, c := range k.children {
 		cs := ChildStatus{Agent: c.name, Since: c.began.Unix(), Leases: []LeaseStatus{}}
 		for n, l := range c.held {

@@ -344,7 +344,7 @@ func TestSilenceEndsEverything(t *testing.T) {
 			t.Error("says that it watches")
 		}
 		f.set(func() { f.down = false })
-		time.Sleep(maxPause + time.Second)
+		time.Sleep(maxPause + api.WatchHold + time.Second)
 		again, err := c.begin(t.Context(), "github")
 		if err != nil {
 			t.Fatalf("after the silence: %v", err)

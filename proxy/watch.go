@@ -61,13 +61,13 @@ func (k *leases) watchOnce(ctx context.Context) error {
 		return err
 	}
 	drops := k.hear(sent, out)
+	if err := k.carryOut(ctx, drops...); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, d := range drops {
-		if err := k.carryOut(ctx, d); err != nil {
-			return err
-		}
-		k.mu.Lock()
 		k.seen = max(k.seen, d.Number)
-		k.mu.Unlock()
 	}
 	return nil
 }
@@ -113,10 +113,10 @@ func (k *leases) hear(sent time.Time, out api.Watched) []api.Drop {
 	return drops
 }
 
-// lapsed ends everything: the custodian was silent for too long.
+// lapsed ends everything if the custodian was silent for too long.
 func (k *leases) lapsed() {
 	k.mu.Lock()
-	silent := !time.Now().Before(k.valid)
+	silent := past(k.valid) && len(k.loans) > 0
 	k.mu.Unlock()
 	if silent {
 		k.cut(api.Drop{Reason: "silence"})
