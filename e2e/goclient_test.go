@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain lets the test program be a client that run starts.
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	case "websocket":
 		err = talk(url)
 	default:
-		os.Exit(m.Run())
+		testscript.Main(m, map[string]func(){"shape": shape})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
