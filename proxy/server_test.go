@@ -353,6 +353,9 @@ func TestBounds(t *testing.T) {
 	if resp := r.raw(t, big); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Error(resp.Status)
 	}
+	for range maxCalls - 1 {
+		<-l.calls
+	}
 }
 
 // Nothing of a request is logged but host, status, agent, service and verdict.
