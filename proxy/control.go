@@ -52,7 +52,7 @@ type Service struct {
 	Name         string   `json:"name"`
 	Kind         uint8    `json:"kind"`
 	Version      uint64   `json:"version"`
-	Placeholders []string `json:"placeholders"` // an AWS key has two: id, secret
+	Placeholders []string `json:"placeholders"` // the first stands for all of it; an AWS key has id, secret, session token
 	Hosts        []string `json:"hosts"`
 }
 
@@ -243,10 +243,10 @@ func (k *leases) describe(c *child, env []string, out *Response) {
 		}
 		out.Services = append(out.Services, s)
 		for i, part := range parts(l.Credential) {
-			sum := sha256.Sum256([]byte(part))
+			sum := sha256.Sum256(part)
 			h := hex.EncodeToString(sum[:])
 			if slices.Contains(env, h) {
-				out.Env = append(out.Env, Found{h, s.Placeholders[min(i, len(s.Placeholders)-1)]})
+				out.Env = append(out.Env, Found{h, s.Placeholders[i]})
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 
 	"example.org/agentkeys"
@@ -25,25 +26,33 @@ const plainSize = 40
 // placeholder stands in a child's environment where the secret would: it begins like
 // the service's keys, so that clients which look accept it, and says what it is. It
 // tells nothing else of the secret, not even its length, and is the same at each run.
-// An AWS key has two parts, the id first.
+// There is one for each of the secret's parts, and at least two for an AWS key.
 func placeholder(name agentkeys.Service, c credential.Credential) []string {
+	value := c.Secret.Reveal()
 	switch c.Kind {
 	case credential.SigV4:
-		return []string{"AKIAAGENTKEYSPLACEHO", padded("agentkeys-placeholder-"+string(name), 40)}
+		return []string{"AKIAAGENTKEYSPLACEHO", padded("agentkeys-placeholder-"+string(name), plainSize), padded("agentkeys-placeholder", plainSize)}
 	case credential.Basic:
-		user, _, _ := strings.Cut(string(c.Secret.Reveal()), ":")
-		if user == "x-access-token" || user == "oauth2" {
-			return []string{user + ":" + padded("agentkeys-placeholder", plainSize)}
+		user, password, _ := bytes.Cut(value, []byte(":"))
+		stands := beginning(name, password)
+		for _, public := range []string{"x-access-token", "oauth2"} {
+			if string(user) == public {
+				return []string{public + ":" + stands, stands}
+			}
 		}
-		return []string{"agentkeys:" + padded("agentkeys-placeholder", plainSize)}
+		return []string{"agentkeys:" + stands, stands}
 	}
-	value := string(c.Secret.Reveal())
+	return []string{beginning(name, value)}
+}
+
+// beginning is a placeholder that begins like the value, if many values begin so.
+func beginning(name agentkeys.Service, value []byte) string {
 	for _, p := range prefixes {
-		if strings.HasPrefix(value, p.text) {
-			return []string{padded(p.text+"agentkeys-placeholder", p.size)}
+		if bytes.HasPrefix(value, []byte(p.text)) {
+			return padded(p.text+"agentkeys-placeholder", p.size)
 		}
 	}
-	return []string{padded("agentkeys-placeholder-"+string(name), plainSize)}
+	return padded("agentkeys-placeholder-"+string(name), plainSize)
 }
 
 // padded fills up with x: letters are in every service's alphabet.
@@ -54,12 +63,18 @@ func padded(s string, size int) string {
 	return s
 }
 
-// parts are the strings of a secret that may stand somewhere by themselves, in the
-// order of its placeholders: all of it, and for an AWS key id and secret.
-func parts(c credential.Credential) []string {
-	value := string(c.Secret.Reveal())
-	if c.Kind != credential.SigV4 {
-		return []string{value}
+// parts are what of a secret may stand somewhere by itself, in the order of its
+// placeholders: all of it; of user:password the password, too; of an AWS key id,
+// secret and session token. They are the secret's own bytes.
+func parts(c credential.Credential) [][]byte {
+	value := c.Secret.Reveal()
+	switch c.Kind {
+	case credential.SigV4:
+		return bytes.SplitN(value, []byte("\n"), 3)
+	case credential.Basic:
+		if _, password, ok := bytes.Cut(value, []byte(":")); ok && len(password) > 0 {
+			return [][]byte{value, password}
+		}
 	}
-	return strings.Split(value, "\n")
+	return [][]byte{value}
 }
