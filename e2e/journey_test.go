@@ -70,7 +70,8 @@ func agents(t *testing.T, v *vault, values map[string]string) {
 	v.must(t, "", "grant", "github", "--to", "scribe", "--reveal")
 	v.must(t, "", "grant", "mail", "--to", "scribe")
 	run := []string{"run", "--env", "github", "--agent", "scribe", "--", "sh", "-c"}
-	if got := v.must(t, "", append(run, `printf %s "$GITHUB_TOKEN"`)...); got != values["github"] {
+	// The command has the value, and what it prints of it is covered.
+	if got := v.must(t, "", append(run, `printf %s "$GITHUB_TOKEN" | sha256sum; printf %s "$GITHUB_TOKEN"`)...); got != sha(values["github"])+"  -\n"+strings.Repeat("*", len(values["github"])) {
 		t.Errorf("run: %q", got)
 	}
 	if _, _, code := v.cli(t, "", append(run, "exit 42")...); code != 42 {
@@ -163,8 +164,8 @@ func rotating(t *testing.T, v *vault, values map[string]string) {
 			t.Errorf("audit row %d: %+v", i, r)
 		}
 	}
-	if by["scribe"] != 6 || by["you"] != 9 {
-		t.Errorf("audit: %v", by) // 4 + old hosts of replace + 4
+	if by["scribe"] != 6 || by["you"] != 8 {
+		t.Errorf("audit: %v", by) // 4 + 4: replace reads hosts, not the value
 	}
 }
 

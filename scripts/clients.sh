@@ -14,6 +14,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   /usr/bin/python3 -c 'import requests' >/dev/null 2>&1 || wanted="$wanted python3-requests"
   /usr/bin/python3 -c 'import httpx' >/dev/null 2>&1 || wanted="$wanted python3-httpx"
   [ -x /usr/bin/aws ] || wanted="$wanted awscli"
+  command -v dbus-run-session >/dev/null 2>&1 || wanted="$wanted dbus"
+  command -v gnome-keyring-daemon >/dev/null 2>&1 || wanted="$wanted gnome-keyring"
   command -v npm >/dev/null 2>&1 || wanted="$wanted npm"
   if [ -n "$wanted" ]; then
     apt-get update -qq >/dev/null 2>&1
