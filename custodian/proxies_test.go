@@ -237,7 +237,7 @@ func TestSilentProxyIsWaitedFor(t *testing.T) {
 		user, id := agentkeys.Wallet{1}, proxyID{start: [16]byte{1}}
 		_, _ = p.watching(id, user, time.Now())
 		time.Sleep(2 * time.Second)
-		i, _ := p.watching(id, user, time.Now())
+		_, _ = p.watching(id, user, time.Now())
 		time.Sleep(time.Second)
 		began := time.Now()
 		check(t, p.drop(user, api.Drop{})(t.Context()))
@@ -245,7 +245,7 @@ func TestSilentProxyIsWaitedFor(t *testing.T) {
 			t.Errorf("waited %v", waited)
 		}
 		// One that goes on watching and never confirms is not prolonged.
-		i, _ = p.watching(id, user, time.Now())
+		_, _ = p.watching(id, user, time.Now())
 		began = time.Now()
 		carriedOut := p.drop(user, api.Drop{})
 		go func() {
@@ -265,7 +265,7 @@ func TestSilentProxyIsWaitedFor(t *testing.T) {
 			t.Error("waited for another user's proxy")
 		}
 		// A confirmation ends the wait at once; that of another boot does not.
-		i, _ = p.watching(proxyID{start: [16]byte{2}}, user, time.Now())
+		i, _ := p.watching(proxyID{start: [16]byte{2}}, user, time.Now())
 		carriedOut = p.drop(user, api.Drop{})
 		p.confirm(proxyID{start: [16]byte{2}}, "other", 1<<40)
 		p.confirm(id, "", 1<<40)

@@ -122,6 +122,12 @@ func (p *played) tool(t *testing.T, paths ...string) string {
 
 func withCurl(t *testing.T, p *played) {
 	curl := p.tool(t, "/usr/bin/curl")
+	before, refused := p.up.count(apiHost)
+	defer func() {
+		if granted, now := p.up.count(apiHost); granted < before+4 || now != refused {
+			t.Errorf("the service saw its key %d times and something else %d times", granted-before, now-refused)
+		}
+	}()
 	out := p.run(t, "github", nil, curl, "-sS", "-i", "--fail", "https://"+apiHost+"/user")
 	if !strings.Contains(out, "200") || !strings.Contains(out, "you_sent") {
 		t.Errorf("answered %q", out)

@@ -38,13 +38,11 @@ import (
 // does not show its key.
 type upstream struct {
 	addr, pem string // host:port; file with the authority's certificate
-	http2     bool
 	mux       *http.ServeMux
 
 	mu      sync.Mutex
 	granted map[string]int // calls with the right key, by host
 	refused map[string]int
-	leaked  []string // requests in which a placeholder came instead
 }
 
 // serve registers a service and what it takes for its key.
