@@ -124,11 +124,11 @@ func (e *environment) through(out proxy.Response, b *bundle) {
 			if s.Name != service || len(s.Placeholders) == 0 {
 				continue
 			}
-			if credential.Kind(s.Kind) == credential.SigV4 && !strings.Contains(w, "=") {
-				e.set("AWS_ACCESS_KEY_ID", s.Placeholders[0])
-				e.set("AWS_SECRET_ACCESS_KEY", s.Placeholders[1])
-				e.unset("AWS_SESSION_TOKEN")
-				continue
+			if credential.Kind(s.Kind) == credential.SigV4 {
+				e.signs(s.Placeholders)
+				if variable == "AWS_SECRET_ACCESS_KEY" || variable == "AWS_SESSION_TOKEN" || !strings.Contains(w, "=") {
+					continue
+				}
 			}
 			e.set(variable, s.Placeholders[0])
 		}
@@ -146,6 +146,13 @@ func (e *environment) through(out proxy.Response, b *bundle) {
 		e.set(n, b.own)
 	}
 	e.set("NODE_USE_ENV_PROXY", "1")
+}
+
+// signs sets an AWS key's placeholders where its clients look.
+func (e *environment) signs(placeholders []string) {
+	e.set("AWS_ACCESS_KEY_ID", placeholders[0])
+	e.set("AWS_SECRET_ACCESS_KEY", placeholders[1])
+	e.unset("AWS_SESSION_TOKEN")
 }
 
 // direct adds loopback to what goes around the proxy, unless a credential is for it.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -37,27 +39,45 @@ func proxyCA(a *app) *cobra.Command {
 
 // trustStore is how a system is made to trust a certificate, and how that is undone.
 type trustStore struct {
-	file   string     // is written, or given to the commands
+	file   string     // is written first, and deleted by remove
 	add    []string   // command after it
-	remove [][]string // the file is deleted between the first and the rest
+	before [][]string // the file is deleted
+	after  [][]string
 }
+
+const macKeychain = "/Library/Keychains/System.keychain"
 
 // storeOf knows Debian's and Fedora's stores and macOS's keychain. AGENTKEYS_TRUST_ROOT
 // moves the folders, for tests.
-func (a *app) storeOf() (trustStore, error) {
-	root := os.Getenv("AGENTKEYS_TRUST_ROOT")
-	name := "agentkeys-" + a.profileName + ".crt"
-	if runtime.GOOS == "darwin" {
+func (a *app) storeOf(system string) (trustStore, error) {
+	root, name := os.Getenv("AGENTKEYS_TRUST_ROOT"), "agentkeys-"+a.profileName+".crt"
+	if system == "darwin" {
 		file := a.path("proxy", name)
-		return trustStore{file, []string{"security", "add-trusted-cert", "-d", "-r", "trustRoot", "-p", "ssl", "-k", "/Library/Keychains/System.keychain", file},
-			[][]string{{"security", "remove-trusted-cert", "-d", file}}}, nil
+		s := trustStore{file: file, add: []string{"security", "add-trusted-cert", "-d", "-r", "trustRoot", "-p", "ssl", "-k", macKeychain, file}}
+		if hash, err := certificateHash(file); err == nil {
+			s.before = [][]string{{"security", "remove-trusted-cert", "-d", file}, {"security", "delete-certificate", "-Z", hash, macKeychain}}
+		}
+		return s, nil
 	}
-	for dir, update := range map[string]string{"/usr/local/share/ca-certificates": "update-ca-certificates", "/etc/pki/ca-trust/source/anchors": "update-ca-trust"} {
-		if _, err := exec.LookPath(update); err == nil {
-			return trustStore{filepath.Join(root+dir, name), []string{update}, [][]string{nil, {update}}}, nil
+	for _, known := range [][2]string{{"/usr/local/share/ca-certificates", "update-ca-certificates"}, {"/etc/pki/ca-trust/source/anchors", "update-ca-trust"}} {
+		if _, err := exec.LookPath(known[1]); err == nil {
+			return trustStore{file: filepath.Join(root+known[0], name), add: []string{known[1]}, after: [][]string{{known[1]}}}, nil
 		}
 	}
-	return trustStore{}, errors.New("proxy ca: this system's trust store is not known; commands under agentkeys run trust the proxy without it")
+	return trustStore{}, errors.New("proxy ca: this system's trust store is not known; commands under agentkeys run trust the proxy without it, and to a program that does not, give the file that SSL_CERT_FILE names there")
+}
+
+// certificateHash is what macOS's keychain finds a certificate by: SHA-1, hex.
+func certificateHash(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return "", errors.New(file + " is no certificate")
+	}
+	return fmt.Sprintf("%X", sha1.Sum(block.Bytes)), nil
 }
 
 func (a *app) installCA(ctx context.Context, yes bool) error {
@@ -94,11 +114,11 @@ func (a *app) installCA(ctx context.Context, yes bool) error {
 	if err != nil {
 		return err
 	}
-	pem, err := ca.Certificate(rules)
+	certificate, err := ca.Certificate(rules)
 	if err != nil {
 		return err
 	}
-	s, err := a.storeOf()
+	s, err := a.storeOf(runtime.GOOS)
 	if err != nil {
 		return err
 	}
@@ -110,11 +130,8 @@ func (a *app) installCA(ctx context.Context, yes bool) error {
 	if err := a.confirm(yes); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(s.file), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.file, pem, 0o644); err != nil {
-		return fmt.Errorf("proxy ca: %w; run it as root", err)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(s.file), 0o755), os.WriteFile(s.file, certificate, 0o644)); err != nil {
+		return a.asRoot(err)
 	}
 	if err := runTool(ctx, s.add); err != nil {
 		return errors.Join(err, os.Remove(s.file))
@@ -126,7 +143,7 @@ func (a *app) removeCA(ctx context.Context, yes bool) error {
 	if err := outsideRun(); err != nil {
 		return err
 	}
-	s, err := a.storeOf()
+	s, err := a.storeOf(runtime.GOOS)
 	if err != nil {
 		return err
 	}
@@ -137,17 +154,25 @@ func (a *app) removeCA(ctx context.Context, yes bool) error {
 	if err := a.confirm(yes); err != nil {
 		return err
 	}
-	for i, c := range s.remove {
+	for _, c := range s.before {
 		if err := runTool(ctx, c); err != nil {
 			return err
 		}
-		if i == 0 {
-			if err := os.Remove(s.file); err != nil {
-				return fmt.Errorf("proxy ca: %w; run it as root", err)
-			}
+	}
+	if err := os.Remove(s.file); err != nil {
+		return a.asRoot(err)
+	}
+	for _, c := range s.after {
+		if err := runTool(ctx, c); err != nil {
+			return err
 		}
 	}
 	return a.data(map[string]string{"removed": s.file}, func(w io.Writer) { fmt.Fprintln(w, "Removed", s.file) })
+}
+
+// asRoot says how to do what only root may.
+func (a *app) asRoot(err error) error {
+	return fmt.Errorf("proxy ca: %w; as root: sudo env AGENTKEYS_HOME=%s agentkeys proxy ca install (or remove)", err, a.home)
 }
 
 // confirm asks on the terminal.

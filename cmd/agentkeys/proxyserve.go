@@ -20,6 +20,7 @@ import (
 	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/proxy"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 func proxyServe(a *app) *cobra.Command {
@@ -72,7 +73,12 @@ func serveProxy(ctx context.Context, in proxyInput) error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w; choose another with --listen", err)
 	}
-	// Nobody answers there: it is left over.
+	lock, err := claim(in.Socket)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// Nobody else is there: what lies there is left over.
 	if err := os.Remove(in.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -92,6 +98,20 @@ func serveProxy(ctx context.Context, in proxyInput) error {
 	err = p.Run(ctx, traffic, control)
 	log.Info("ended", "error", fmt.Sprint(err))
 	return err
+}
+
+// claim takes the place of the one proxy of a profile, until the file is closed or the
+// process ends.
+func claim(socket string) (*os.File, error) {
+	f, err := os.OpenFile(socket+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, errors.New("proxy: another one of this profile runs, or is still ending; see: agentkeys proxy status")
+	}
+	return f, nil
 }
 
 func proxyIdentity(in proxyInput) (*proxySession, *proxy.CA, error) {

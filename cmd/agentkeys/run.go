@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -62,6 +63,11 @@ func (a *app) run(ctx context.Context, f runFlags, args []string) error {
 	}
 	if len(e.with) == 0 && len(f.env) == 0 {
 		return usageError{errors.New("want --with NAMES, or --env NAME")}
+	}
+	for _, n := range f.env {
+		if name, _ := named(n); slices.Contains(e.names(), name) {
+			return usageError{fmt.Errorf("%s is in --env and is to be used through the proxy, too; decide", name)}
+		}
 	}
 	agent, err := a.runAs(f.agent)
 	if err != nil {
