@@ -26,21 +26,28 @@ func Prove(key ed25519.PrivateKey, vault agentkeys.VaultID, token, method, path 
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// CheckProof checks a [ProofHeader] and gives its nonce, by which a proof that comes
-// again is known.
-func CheckProof(header string, key ed25519.PublicKey, vault agentkeys.VaultID, token, method, path string, body []byte, now time.Time) (nonce [16]byte, err error) {
-	b, err := base64.RawURLEncoding.DecodeString(header)
+// Proof is what tells one proven request from another: the signature covers both.
+type Proof struct {
+	Time  uint64 // unix seconds, by the clock of whoever sent it
+	Nonce [16]byte
+}
+
+// CheckProof checks a [ProofHeader]. Whether it comes for the first time is for the
+// caller to see.
+func CheckProof(header string, key ed25519.PublicKey, vault agentkeys.VaultID, token, method, path string, body []byte, now time.Time) (Proof, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(header)
 	if err != nil || len(b) != 88 || len(key) != ed25519.PublicKeySize {
-		return nonce, errProof
+		return Proof{}, errProof
 	}
-	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint64(b)), 0))
+	p := Proof{binary.BigEndian.Uint64(b), [16]byte(b[8:24])}
+	age := now.Sub(time.Unix(int64(p.Time), 0))
 	if age > ProofWindow || age < -ProofWindow {
-		return nonce, errProof
+		return Proof{}, errProof
 	}
 	if !ed25519.Verify(key, proofMessage(vault, token, method, path, body, b[:24]), b[24:]) {
-		return nonce, errProof
+		return Proof{}, errProof
 	}
-	return [16]byte(b[8:24]), nil
+	return p, nil
 }
 
 func proofMessage(vault agentkeys.VaultID, token, method, path string, body, stamp []byte) []byte {

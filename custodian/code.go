@@ -47,6 +47,7 @@ var (
 	storeUnavailable = code{"store_unavailable", http.StatusServiceUnavailable, true}
 	shareUnavailable = code{"share_unavailable", http.StatusServiceUnavailable, true}
 	auditUnavailable = code{"audit_unavailable", http.StatusServiceUnavailable, true}
+	busy             = code{"busy", http.StatusServiceUnavailable, true}
 	unknownOutcome   = code{"unknown_outcome", http.StatusGatewayTimeout, true}
 	objectMissing    = code{"object_missing", http.StatusInternalServerError, false}
 	tampered         = code{"tampered", http.StatusInternalServerError, false}

@@ -7,31 +7,46 @@ import (
 	"example.org/agentkeys/api"
 )
 
-// maxProofs is how many requests of two windows are remembered: beyond, requests are
-// refused until a window is over.
+// maxProofs is how many requests of one generation are remembered: beyond, requests
+// are refused until the generation is over.
 const maxProofs = 1 << 20
 
-// proofs remembers the proofs of requests as long as one could come again: a proof is
-// taken within a window on either side of its time.
+// proofLife is how long a proof could be taken: a window on either side of its time.
+const proofLife = 2 * api.ProofWindow
+
+// proofs remembers the proofs of requests as long as one could come again, in two
+// generations.
 type proofs struct {
 	mu       sync.Mutex
+	start    time.Time // of this custodian; what came before is not remembered
 	began    time.Time
 	now, old map[[16]byte]struct{}
 }
 
-// first reports whether a proof that was checked comes for the first time. Proofs are
-// told apart by their nonce, which the signature covers.
-func (p *proofs) first(nonce [16]byte) bool {
+func newProofs() *proofs {
+	now := time.Now()
+	return &proofs{start: now, began: now, now: map[[16]byte]struct{}{}}
+}
+
+// first takes a proof that was checked if it comes for the first time. When that
+// cannot be known the request is refused, and another proof of it may be taken.
+func (p *proofs) first(proof api.Proof) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); p.now == nil || now.Sub(p.began) > 2*api.ProofWindow {
+	now := time.Now()
+	if now.Sub(p.began) > proofLife {
 		p.old, p.now, p.began = p.now, map[[16]byte]struct{}{}, now
 	}
-	_, before := p.old[nonce]
-	_, again := p.now[nonce]
-	if before || again || len(p.now) >= maxProofs {
-		return false
+	_, before := p.old[proof.Nonce]
+	_, again := p.now[proof.Nonce]
+	switch {
+	case before || again:
+		return sessionInvalid.because("Send each request with a proof of its own", "this very request came before")
+	case now.Sub(p.start) <= proofLife && proof.Time < uint64(p.start.Unix()):
+		return busy.because("Try again; if it stays set the clock right", "the request is older than this custodian's start, so it may have come before")
+	case len(p.now) >= maxProofs:
+		return busy.because("Try again in a minute", "more requests came than can be told from repeats")
 	}
-	p.now[nonce] = struct{}{}
-	return true
+	p.now[proof.Nonce] = struct{}{}
+	return nil
 }

@@ -81,7 +81,7 @@ type Server struct {
 	misses  *misses
 	proxies *proxies
 	ended   *ended
-	proofs  proofs
+	proofs  *proofs
 	known   *sessions
 	opened  atomic.Bool
 	discard func(user agentkeys.Wallet, key string)
@@ -104,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, issuer: issuer, meta: meta, nonces: newNonces(), revoked: newRevocations(),
 		cache: newEnvelopes(envelopeBytes), hints: newHints(), trail: newTrail(), misses: newMisses(),
-		proxies: newProxies(cfg.State.Boots), known: newSessions()}
+		proxies: newProxies(cfg.State.Boots), known: newSessions(), proofs: newProofs()}
 	if s.ended, err = openEnded(cfg.State.Home); err != nil {
 		return nil, err
 	}

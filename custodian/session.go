@@ -28,13 +28,13 @@ func (s *Server) authenticate(r *http.Request, body []byte) (token.Claims, error
 	if err != nil {
 		return token.Claims{}, sessionInvalid.because(loginAgain, "this session is not of this vault")
 	}
-	nonce, err := api.CheckProof(r.Header.Get(api.ProofHeader), c.Key, s.cfg.Vault, bearer, r.Method, r.URL.Path, body, time.Now())
+	proof, err := api.CheckProof(r.Header.Get(api.ProofHeader), c.Key, s.cfg.Vault, bearer, r.Method, r.URL.Path, body, time.Now())
 	if err != nil {
 		return token.Claims{}, sessionInvalid.because("Set the clock right, then log in again: agentkeys login",
 			"the request is not proven by the session's key, or the clocks differ by more than %s", api.ProofWindow)
 	}
-	if !s.proofs.first(nonce) {
-		return token.Claims{}, sessionInvalid.because("Send each request with a proof of its own", "this very request came before")
+	if err := s.proofs.first(proof); err != nil {
+		return token.Claims{}, err
 	}
 	s.known.used(c)
 	return c, nil

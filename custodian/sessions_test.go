@@ -97,21 +97,3 @@ func TestSessionsAreBounded(t *testing.T) {
 		t.Error("the newest is forgotten")
 	}
 }
-
-func TestProofComesOnce(t *testing.T) {
-	var p proofs
-	if !p.first([16]byte{1}) || p.first([16]byte{1}) || !p.first([16]byte{2}) {
-		t.Error("a proof counts twice, or a new one not at all")
-	}
-	// As long as it could be taken again it is remembered.
-	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
-	if p.first([16]byte{1}) {
-		t.Error("forgotten while its window may be open")
-	}
-	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
-	p.first([16]byte{9})
-	p.began = p.began.Add(-2*api.ProofWindow - time.Second)
-	if p.first([16]byte{8}); len(p.old) != 1 {
-		t.Errorf("%d of two windows ago are still there", len(p.old))
-	}
-}
