@@ -74,3 +74,35 @@ func TestBundle(t *testing.T) {
 		t.Error("its folder is left")
 	}
 }
+
+// An AWS key is where its clients look, whatever variables name it.
+func TestEnvironmentOfAnAWSKey(t *testing.T) {
+	aws := proxy.Response{Services: []proxy.Service{{Name: "aws", Kind: uint8(credential.SigV4), Placeholders: []string{"AKIA", "secret-placeholder", "token-placeholder"}}}}
+	standard := []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY=secret-placeholder"}
+	for name, c := range map[string]struct {
+		inherited, with []string
+		more            string
+	}{
+		"named":                {nil, []string{"aws"}, ""},
+		"named, with variable": {nil, []string{"aws=MY_KEY_ID"}, "MY_KEY_ID=AKIA"},
+		"referred to":          {[]string{"AWS_ACCESS_KEY_ID=agentkeys://aws", "AWS_SECRET_ACCESS_KEY=agentkeys://aws", "AWS_SESSION_TOKEN=agentkeys://aws"}, nil, ""},
+		"old values":           {[]string{"AWS_SESSION_TOKEN=old"}, []string{"aws"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := newEnvironment(c.inherited, runFlags{with: c.with})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.through(aws, &bundle{})
+			got := e.list()
+			for _, want := range append(standard, c.more) {
+				if want != "" && !slices.Contains(got, want) {
+					t.Errorf("%s is missing: %v", want, got)
+				}
+			}
+			if all := strings.Join(got, "\n"); strings.Contains(all, "AWS_SESSION_TOKEN") || strings.Contains(all, "AWS_TOKEN") || strings.Contains(all, "agentkeys://") {
+				t.Errorf("too much: %s", all)
+			}
+		})
+	}
+}

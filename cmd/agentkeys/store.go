@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,11 +204,19 @@ func (a *app) store(ctx context.Context, arg string, f valueFlags) (stored, erro
 	if err != nil {
 		return stored{}, err
 	}
+	cred, err := f.metadata()
+	if err != nil {
+		return stored{}, err
+	}
 	secret, err := a.value(f.file, arg)
 	if err != nil {
 		return stored{}, err
 	}
 	defer secret.Wipe()
+	cred.Secret = secret
+	if err := fits(cred); err != nil {
+		return stored{}, err
+	}
 	slot, err := a.slot(f.agent)
 	if err != nil {
 		return stored{}, err
@@ -220,12 +229,19 @@ func (a *app) store(ctx context.Context, arg string, f valueFlags) (stored, erro
 	if err != nil {
 		return stored{}, err
 	}
-	cred, err := f.metadata()
-	if err != nil {
-		return stored{}, err
-	}
-	cred.Secret = secret
 	return a.put(ctx, cl, name, slot, cred, idle, 0)
+}
+
+// fits refuses a value that its kind cannot put on the wire.
+func fits(c credential.Credential) error {
+	parts := bytes.Count(c.Secret.Reveal(), []byte("\n")) + 1
+	switch {
+	case c.Kind == credential.Basic && !bytes.Contains(c.Secret.Reveal(), []byte(":")):
+		return usageError{errors.New("--kind basic wants user:password as the value")}
+	case c.Kind == credential.SigV4 && parts != 2 && parts != 3:
+		return usageError{errors.New("--kind sigv4 wants the value in lines: access key id, secret key, and if there is one the session token")}
+	}
+	return nil
 }
 
 // put writes one credential; previous 0 is a new slot.
