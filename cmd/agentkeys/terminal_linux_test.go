@@ -57,6 +57,10 @@ func onTerminal() {
 		fmt.Printf("got %q\n", b)
 		a := &app{err: os.Stdout}
 		os.Exit(a.report(err))
+	case "paint":
+		plain := &app{out: new(strings.Builder)}
+		asJSON := &app{out: os.Stdout, json: true}
+		fmt.Printf("painted %q %q %q\n", (&app{out: os.Stdout}).paint(red, "x"), plain.paint(red, "x"), asJSON.paint(red, "x"))
 	case "count":
 		signals := make(chan os.Signal, 8)
 		signal.Notify(signals, syscall.SIGINT)
@@ -124,5 +128,20 @@ func TestNewPassphraseIsAskedTwice(t *testing.T) {
 				t.Errorf("exit %d, want %d", got, c.code)
 			}
 		})
+	}
+}
+
+// Colours are for people: on a terminal, unless NO_COLOR says no, and never in JSON.
+func TestColours(t *testing.T) {
+	for _, c := range []struct{ noColour, term, want string }{
+		{"", "xterm", `painted "\x1b[31mx\x1b[0m" "x" "x"`},
+		{"1", "xterm", `painted "x" "x" "x"`},
+		{"", "dumb", `painted "x" "x" "x"`},
+	} {
+		t.Setenv("NO_COLOR", c.noColour)
+		t.Setenv("TERM", c.term)
+		typed, cmd := terminal(t, "paint")
+		await(t, bufio.NewReader(typed), c.want)
+		_ = cmd.Wait()
 	}
 }
