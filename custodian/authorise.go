@@ -45,6 +45,7 @@ type verdict struct {
 	slot    agentkeys.Slot
 	pointer rules.Pointer
 	held    bool   // slot holds a credential
+	grant   uint64 // version of the grant that allows this, 0 for an owner
 	ends    uint64 // when what allows this ends: session, or the grant if that is sooner
 }
 
@@ -74,7 +75,7 @@ func (s *Server) authorise(ctx context.Context, c token.Claims, w want) (verdict
 		if err := allowGrant(c, w, v, grant, granted); err != nil {
 			return v, err
 		}
-		v.ends = min(v.ends, grant.Expires)
+		v.grant, v.ends = grant.Version, min(v.ends, grant.Expires)
 	}
 	if w.action != actWrite && !v.held {
 		return v, notFound.because("See what there is: agentkeys list", "there is no credential %s", w.service)

@@ -273,6 +273,7 @@ func (j *Jobs) drop(ctx context.Context, slot agentkeys.Slot, p rules.Pointer, w
 		Reason: why, ValidUntil: j.s.statementValidUntil()}
 	err := j.k.submit(ctx, s, rules.PointerKey(slot), func(v []byte) bool { return v == nil })
 	if err == nil {
+		j.s.proxies.drop(slot.User, takesVersion(slot, p.Version, "deleted")) // nobody waits for this
 		j.eraser.discard(slot.User, blobstore.Key(slot.User, p.Epoch, slot.Service, p.Blob))
 	}
 	return err

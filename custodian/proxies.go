@@ -21,6 +21,7 @@ type proxies struct {
 	alone time.Time // from then on nobody holds anything of an earlier start
 	by    map[proxyID]*instance
 	drops uint64 // number of the newest
+	lent  uint64 // likewise
 }
 
 // proxyID is one start of a proxy.
@@ -35,10 +36,17 @@ type instance struct {
 	boot   string // the registration; another one makes the proxy drop everything
 	until  time.Time
 	seen   uint64
-	drops  []api.Drop // not confirmed, ascending
-	since  time.Time  // when the oldest of them was made
+	drops  []owed    // not confirmed, ascending
+	since  time.Time // when the oldest of them was made
 	wake   chan struct{}
 	leases map[loan]loaned
+	more   bool // leases were forgotten to make room: it may hold anything
+}
+
+// owed is a drop that is not confirmed, with the leases that end by it.
+type owed struct {
+	api.Drop
+	leases map[loan]uint64 // to the number that each had
 }
 
 // loan is what a proxy counts its calls by.
@@ -48,12 +56,18 @@ type loan struct {
 	version uint64
 }
 
-// loaned is what a record of these calls says.
+// loaned is what allowed a lease, and what a record of its calls says.
 type loaned struct {
-	agent, owner agentkeys.Wallet
-	epoch        agentkeys.Epoch
-	height       uint64
-	until        time.Time
+	agent    agentkeys.Wallet // whose session
+	counter  uint64           // of its admission
+	proxy    agentkeys.Wallet
+	admitted uint64           // counter of the proxy's admission
+	grant    uint64           // its version, 0 for an owner's session
+	owner    agentkeys.Wallet // agent part of the slot
+	epoch    agentkeys.Epoch
+	height   uint64
+	until    time.Time
+	number   uint64 // set by lend: the same loan, lent again, has another
 }
 
 // Bounds: a proxy beyond them does not watch, a lease is not given.
@@ -83,6 +97,7 @@ func (p *proxies) confirm(id proxyID, boot string, seen uint64) {
 	}
 	i.seen = seen
 	for len(i.drops) > 0 && i.drops[0].Number <= seen {
+		i.gone(i.drops[0])
 		i.drops = i.drops[1:]
 	}
 	i.since = time.Now()
@@ -141,12 +156,15 @@ func (p *proxies) lend(id proxyID, l loan, what loaned) bool {
 		for old, o := range i.leases {
 			if now.After(o.until.Add(api.WatchLife)) {
 				delete(i.leases, old)
+				i.more = true // streams outlive their lease
 			}
 		}
 		if len(i.leases) >= maxLoans {
 			return false
 		}
 	}
+	p.lent++
+	what.number = p.lent
 	i.leases[l] = what
 	return true
 }
@@ -173,36 +191,65 @@ func (p *proxies) calls(id proxyID, user agentkeys.Wallet, boot string, told []a
 	return out
 }
 
-// drop tells the proxies of a user what to drop. The function it returns waits until
-// each has carried it out or can hold nothing any more.
-func (p *proxies) drop(user agentkeys.Wallet, d api.Drop) (carriedOut func(context.Context) error) {
+// drop tells the proxies of a user that hold part of it what to drop. The function it
+// returns waits until none of it is held: each has carried the drop out, this one and
+// earlier ones about the same, or can hold nothing any more.
+func (p *proxies) drop(user agentkeys.Wallet, t taken) (carriedOut func(context.Context) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drops++
-	d.Number = p.drops
+	t.Number = p.drops
 	var told []*instance
 	for _, i := range p.by {
-		if i.user != user {
-			continue
+		if i.user == user && i.tell(t) {
+			told = append(told, i)
 		}
-		if len(i.drops) == 0 {
-			i.since = time.Now()
-		}
-		if len(i.drops) >= maxDrops {
-			i.drops = i.drops[:0]
-			d = api.Drop{Number: d.Number, Reason: d.Reason}
-		}
-		i.drops = append(i.drops, d)
-		told = append(told, i)
-		i.stir()
 	}
 	return func(ctx context.Context) error {
 		for _, i := range told {
-			if err := p.await(ctx, i, d.Number); err != nil {
+			if err := p.await(ctx, i, t.Number); err != nil {
 				return err
 			}
 		}
 		return until(ctx, p.alone)
+	}
+}
+
+// tell has an instance drop what it holds of it; false if it holds nothing of it.
+func (i *instance) tell(t taken) bool {
+	o := owed{t.Drop, i.of(t.from)}
+	if len(o.leases) == 0 && !i.more {
+		return false
+	}
+	if len(i.drops) == 0 {
+		i.since = time.Now()
+	}
+	if len(i.drops) >= maxDrops {
+		i.drops = nil
+		o = owed{api.Drop{Number: t.Number, Reason: t.Reason}, i.of(func(loan, loaned) bool { return true })}
+	}
+	i.drops = append(i.drops, o)
+	i.stir()
+	return true
+}
+
+// of gives the leases that a drop is about.
+func (i *instance) of(from func(loan, loaned) bool) map[loan]uint64 {
+	out := map[loan]uint64{}
+	for l, what := range i.leases {
+		if from(l, what) {
+			out[l] = what.number
+		}
+	}
+	return out
+}
+
+// gone forgets the leases that a confirmed drop ended, unless they were lent again.
+func (i *instance) gone(o owed) {
+	for l, number := range o.leases {
+		if i.leases[l].number == number {
+			delete(i.leases, l)
+		}
 	}
 }
 
@@ -236,7 +283,11 @@ func (p *proxies) await(ctx context.Context, i *instance, number uint64) error {
 func (p *proxies) news(i *instance) (api.Watched, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return api.Watched{Boot: i.boot, Drops: append([]api.Drop(nil), i.drops...)}, i.wake
+	out := api.Watched{Boot: i.boot}
+	for _, o := range i.drops {
+		out.Drops = append(out.Drops, o.Drop)
+	}
+	return out, i.wake
 }
 
 // stir wakes who waits for this instance.

@@ -230,57 +230,158 @@ func TestLeaseOrDropUnderRevocation(t *testing.T) {
 	}
 }
 
+// all is a drop of everything.
+func all() taken {
+	return taken{api.Drop{Reason: "session_ended"}, func(loan, loaned) bool { return true }}
+}
+
+// holding is a proxy that watches and has something on loan.
+func (p *proxies) holding(t *testing.T, user agentkeys.Wallet, start byte) proxyID {
+	t.Helper()
+	id := proxyID{start: [16]byte{start}}
+	if _, ok := p.watching(id, user, time.Now()); !ok || !p.lend(id, loan{}, loaned{until: time.Now().Add(time.Minute)}) {
+		t.Fatal("it does not watch, or gets no lease")
+	}
+	return id
+}
+
+// waits says how long a drop is waited for.
+func (p *proxies) waits(t *testing.T, user agentkeys.Wallet, what taken) time.Duration {
+	t.Helper()
+	began := time.Now()
+	check(t, p.drop(user, what)(t.Context()))
+	return time.Since(began)
+}
+
 // A silent proxy is waited for exactly as long as it may hold something.
 func TestSilentProxyIsWaitedFor(t *testing.T) {
+	user := agentkeys.Wallet{1}
+	for name, c := range map[string]struct {
+		want time.Duration
+		do   func(*testing.T, *proxies, proxyID)
+	}{
+		"silent from now on": {api.WatchLife, func(*testing.T, *proxies, proxyID) {}},
+		"silent for a while": {api.WatchLife - time.Second, func(*testing.T, *proxies, proxyID) { time.Sleep(time.Second) }},
+		"watched since": {api.WatchLife - time.Second, func(t *testing.T, p *proxies, id proxyID) {
+			time.Sleep(4 * time.Second)
+			_, _ = p.watching(id, user, time.Now())
+			time.Sleep(time.Second)
+		}},
+		"goes on watching, never confirms": {api.WatchLife, func(t *testing.T, p *proxies, id proxyID) {
+			go func() {
+				for range 20 {
+					time.Sleep(time.Second)
+					_, _ = p.watching(id, user, time.Now())
+				}
+			}()
+		}},
+		"confirms after a second": {time.Second, func(_ *testing.T, p *proxies, id proxyID) {
+			boot := p.by[id].boot
+			time.AfterFunc(time.Second, func() { p.confirm(id, boot, 1) })
+		}},
+		"confirms for another registration": {api.WatchLife, func(_ *testing.T, p *proxies, id proxyID) {
+			time.AfterFunc(time.Second, func() { p.confirm(id, "other", 1<<40) })
+		}},
+		"confirms for another instance": {api.WatchLife, func(_ *testing.T, p *proxies, id proxyID) {
+			boot := p.by[id].boot
+			time.AfterFunc(time.Second, func() { p.confirm(proxyID{start: [16]byte{7}}, boot, 1<<40) })
+		}},
+		"over already": {0, func(*testing.T, *proxies, proxyID) { time.Sleep(api.WatchLife) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newProxies(1)
+				c.do(t, p, p.holding(t, user, 1))
+				if waited := p.waits(t, user, all()); waited != c.want {
+					t.Errorf("waited %v, want %v", waited, c.want)
+				}
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
+// Who holds nothing of what is taken is neither told nor waited for.
+func TestOthersAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProxies(1)
-		user, id := agentkeys.Wallet{1}, proxyID{start: [16]byte{1}}
-		_, _ = p.watching(id, user, time.Now())
-		time.Sleep(2 * time.Second)
-		_, _ = p.watching(id, user, time.Now())
-		time.Sleep(time.Second)
-		began := time.Now()
-		check(t, p.drop(user, api.Drop{})(t.Context()))
-		if waited := time.Since(began); waited != api.WatchLife-time.Second {
-			t.Errorf("waited %v", waited)
+		user := agentkeys.Wallet{1}
+		id := p.holding(t, user, 1)
+		if waited := p.waits(t, agentkeys.Wallet{2}, all()); waited != 0 {
+			t.Errorf("waited %v for another user's proxy", waited)
 		}
-		// One that goes on watching and never confirms is not prolonged.
-		_, _ = p.watching(id, user, time.Now())
-		began = time.Now()
-		carriedOut := p.drop(user, api.Drop{})
-		go func() {
-			for range 20 {
-				time.Sleep(time.Second)
-				_, _ = p.watching(id, user, time.Now())
-			}
-		}()
-		check(t, carriedOut(t.Context()))
-		if waited := time.Since(began); waited != api.WatchLife {
-			t.Errorf("waited %v for one that does not confirm", waited)
+		if waited := p.waits(t, user, takesSession([16]byte{9})); waited != 0 {
+			t.Errorf("waited %v for a proxy that holds nothing of it", waited)
 		}
-		// Another user's proxies are not waited for.
-		began = time.Now()
-		check(t, p.drop(agentkeys.Wallet{2}, api.Drop{})(t.Context()))
-		if time.Since(began) != 0 {
-			t.Error("waited for another user's proxy")
+		if news, _ := p.news(p.by[id]); len(news.Drops) != 0 {
+			t.Errorf("told %+v", news.Drops)
 		}
-		// A confirmation ends the wait at once; that of another boot does not.
-		i, _ := p.watching(proxyID{start: [16]byte{2}}, user, time.Now())
-		carriedOut = p.drop(user, api.Drop{})
-		p.confirm(proxyID{start: [16]byte{2}}, "other", 1<<40)
-		p.confirm(id, "", 1<<40)
-		if news, _ := p.news(i); len(news.Drops) != 1 {
-			t.Errorf("left to do: %+v", news.Drops)
-		}
-		time.Sleep(30 * time.Second)
-		check(t, carriedOut(t.Context()))
 		ctx, cancel := context.WithCancel(t.Context())
-		_, _ = p.watching(proxyID{start: [16]byte{3}}, user, time.Now())
 		cancel()
-		if err := p.drop(user, api.Drop{})(ctx); !errors.Is(err, context.Canceled) {
+		if err := p.drop(user, all())(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("a caller that gave up: %v", err)
 		}
 	})
+}
+
+// What was dropped is forgotten; what was lent again meanwhile is not.
+func TestConfirmedLeasesAreForgotten(t *testing.T) {
+	p := newProxies(1)
+	user := agentkeys.Wallet{1}
+	id := p.holding(t, user, 1)
+	i := p.by[id]
+	p.lend(id, loan{version: 2}, loaned{})
+	first := p.drop(user, all())
+	p.lend(id, loan{version: 2}, loaned{})
+	p.confirm(id, i.boot, p.drops)
+	check(t, first(t.Context()))
+	if _, kept := i.leases[loan{version: 2}]; len(i.leases) != 1 || !kept {
+		t.Errorf("left: %v", i.leases)
+	}
+}
+
+// What a statement takes is what was lent by the rows before it.
+func TestWhatIsTaken(t *testing.T) {
+	user, agent, other, proxy := agentkeys.Wallet{1}, agentkeys.Wallet{2}, agentkeys.Wallet{3}, agentkeys.Wallet{4}
+	github, openai := agentkeys.ServiceID{1}, agentkeys.ServiceID{2}
+	l := loan{session: [16]byte{5}, service: github, version: 3}
+	w := loaned{agent: agent, counter: 2, proxy: proxy, admitted: 4, grant: 6, owner: user}
+	of := func(b statement.Body) taken {
+		t.Helper()
+		out, ok := takes(b)
+		if !ok {
+			t.Fatalf("%T takes nothing", b)
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		taken taken
+		want  bool
+	}{
+		"its agent":               {of(statement.RevokeAgent{User: user, Agent: agent, Counter: 2}), true},
+		"its agent, long ago":     {of(statement.RevokeAgent{User: user, Agent: agent, Counter: 1}), false},
+		"another agent":           {of(statement.RevokeAgent{User: user, Agent: other, Counter: 9}), false},
+		"its proxy":               {of(statement.RevokeAgent{User: user, Agent: proxy, Counter: 4}), true},
+		"its proxy, long ago":     {of(statement.RevokeAgent{User: user, Agent: proxy, Counter: 3}), false},
+		"its grant":               {of(statement.Grant{User: user, Agent: agent, Service: github, Previous: 6}), true},
+		"its grant, long ago":     {of(statement.Grant{User: user, Agent: agent, Service: github, Previous: 5}), false},
+		"another agent's grant":   {of(statement.Grant{User: user, Agent: other, Service: github, Previous: 6}), false},
+		"another service's grant": {of(statement.Grant{User: user, Agent: agent, Service: openai, Previous: 6}), false},
+		"its value":               {of(statement.Delete{User: user, Agent: user, Service: github, Version: 3}), true},
+		"an older value":          {of(statement.Delete{User: user, Agent: user, Service: github, Version: 2}), false},
+		"another slot":            {of(statement.Delete{User: user, Agent: agent, Service: github, Version: 3}), false},
+		"its session":             {takesSession([16]byte{5}), true},
+		"another session":         {takesSession([16]byte{6}), false},
+	} {
+		if got := c.taken.from(l, w); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	for _, b := range []statement.Body{statement.Grant{User: user, Agent: agent, Service: github}, statement.Enrol{User: user}, statement.AdmitAgent{User: user, Agent: agent}} {
+		if _, ok := takes(b); ok {
+			t.Errorf("%+v takes something away", b)
+		}
+	}
 }
 
 // Proxies of an earlier start may hold something for a while.
@@ -288,15 +389,11 @@ func TestRevocationAfterAStartWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProxies(2)
 		time.Sleep(time.Second)
-		began := time.Now()
-		check(t, p.drop(agentkeys.Wallet{1}, api.Drop{})(t.Context()))
-		if waited := time.Since(began); waited != api.WatchLife-time.Second {
+		if waited := p.waits(t, agentkeys.Wallet{1}, all()); waited != api.WatchLife-time.Second {
 			t.Errorf("waited %v", waited)
 		}
-		began = time.Now()
-		check(t, p.drop(agentkeys.Wallet{1}, api.Drop{})(t.Context()))
-		if time.Since(began) != 0 {
-			t.Error("waited once more")
+		if waited := p.waits(t, agentkeys.Wallet{1}, all()); waited != 0 {
+			t.Errorf("waited once more, %v", waited)
 		}
 	})
 }
@@ -319,9 +416,9 @@ func TestProxiesAreBounded(t *testing.T) {
 	}
 	i := p.by[id]
 	for range maxDrops + 1 {
-		p.drop(user, api.Drop{Agent: "a"})
+		p.drop(user, takesSession([16]byte{}))
 	}
-	if news, _ := p.news(i); len(news.Drops) != 1 || news.Drops[0].Agent != "" {
+	if news, _ := p.news(i); len(news.Drops) != 1 || news.Drops[0].Session != "" {
 		t.Errorf("%d drops, the first %+v: want one for everything", len(news.Drops), news.Drops[0])
 	}
 	// Who can hold nothing any more makes room.
@@ -336,6 +433,8 @@ func TestProxiesAreBounded(t *testing.T) {
 func TestWhatTakesAwayIsTold(t *testing.T) {
 	w := newWorld(t)
 	p := w.proxy()
+	_, err := p.use("github")
+	check(t, err)
 	confirming := make(chan struct{})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -357,11 +456,14 @@ func TestWhatTakesAwayIsTold(t *testing.T) {
 			mu.Unlock()
 		}
 	})
+	use := func() { t.Helper(); _, err := p.use("github"); check(t, err) }
 	w.grant("github", statement.ModeNone, w.in(600))
 	w.must(w.owner, statement.Grant{User: w.owner.Wallet(), Agent: w.scribe.Wallet(), Service: w.serviceID("github"), Previous: 2, Counter: 1,
 		Mode: statement.ModeUse, Slot: statement.SlotShared, Expires: w.in(600), SealedName: w.sealName("github")})
-	_, err := w.s.write(t.Context(), w.session(w.owner), api.Write{Service: "github", Credential: secretBytes(t, "two"), Idle: 1, Previous: 1, Presence: w.presence("overwrite", "github", 1)})
+	use()
+	_, err = w.s.write(t.Context(), w.session(w.owner), api.Write{Service: "github", Credential: secretBytes(t, "two"), Idle: 1, Previous: 1, Presence: w.presence("overwrite", "github", 1)})
 	check(t, err)
+	use()
 	_, err = w.s.statement(t.Context(), api.Statement{Wire: w.kit.SignUser(w.owner, statement.Delete{User: w.owner.Wallet(), Agent: w.owner.Wallet(), Service: w.serviceID("github"), Version: 2})})
 	check(t, err)
 	close(confirming)

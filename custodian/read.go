@@ -101,8 +101,8 @@ func (s *Server) still(ctx context.Context, c token.Claims, w want, before verdi
 		return err
 	}
 	now, err := s.authorise(ctx, c, w)
-	if err == nil && (now.slot != before.slot || now.pointer.Version != before.pointer.Version) {
-		return changed.because("Try again", "%s was replaced meanwhile", w.service)
+	if err == nil && (now.slot != before.slot || now.pointer.Version != before.pointer.Version || now.grant != before.grant) {
+		return changed.because("Try again", "%s was replaced, or granted anew, meanwhile", w.service)
 	}
 	return err
 }

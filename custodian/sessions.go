@@ -145,7 +145,7 @@ func (s *Server) end(ctx context.Context, c token.Claims, in api.End) (struct{},
 		s.log.Error("ended sessions", "error", err.Error())
 		return struct{}{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the end of a session cannot be written down")
 	}
-	return struct{}{}, s.proxies.drop(c.User, api.Drop{Session: in.Session, Reason: "session_ended"})(ctx)
+	return struct{}{}, s.proxies.drop(c.User, takesSession(other.ID))(ctx)
 }
 
 // allowEnd asks for the owner's wallet over this very session.

@@ -30,13 +30,14 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 		defer s.forgetStranger(ctx, r.User)
 	}
 	var carriedOut func(context.Context) error
-	d, dropping := dropOf(st.Body)
+	t, dropping := takes(st.Body)
 	if revoking {
-		carriedOut = s.proxies.drop(user, d) // while the relay carries it
+		carriedOut = s.proxies.drop(user, t) // while the relay carries it
 	}
 	old, held := s.deleted(ctx, st.Body)
 	s.step("statement.relay")
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	// Who sent it may go away: what it takes is dropped all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proofTimeout)
 	defer cancel()
 	relayed, err := s.cfg.Relay.Submit(ctx, [][]byte{in.Wire})
 	if code := api.CodeOf(err); code == "enrol_limited" || code == "relay_busy" {
@@ -60,7 +61,7 @@ func (s *Server) statement(ctx context.Context, in api.Statement) (api.Accepted,
 	if revoking {
 		s.revoked.remove(r.User, r.Agent, r.Counter)
 	} else if dropping {
-		carriedOut = s.proxies.drop(user, d) // from here on nothing is lent by the old row
+		carriedOut = s.proxies.drop(user, t) // from here on nothing is lent by the old row
 	}
 	s.step("statement.drop")
 	if carriedOut != nil && carriedOut(ctx) != nil {

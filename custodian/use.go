@@ -37,7 +37,8 @@ func (s *Server) use(ctx context.Context, proxy token.Claims, in api.Use) (api.U
 		ends := min(v.ends, in.Delegation.Until, proxy.Expires)
 		lease = min(uint64(api.MaxLease/time.Second), ends-min(ends, max(blockTime(v.head), uint64(now.Unix()))))
 		l := loan{c.ID, v.slot.Service, v.pointer.Version}
-		what := loaned{agent: c.Agent, owner: v.slot.Agent, epoch: v.pointer.Epoch, height: v.head.StateHeight, until: now.Add(time.Duration(lease) * time.Second)}
+		what := loaned{agent: c.Agent, counter: c.Counter, proxy: proxy.Agent, admitted: proxy.Counter, grant: v.grant, owner: v.slot.Agent,
+			epoch: v.pointer.Epoch, height: v.head.StateHeight, until: now.Add(time.Duration(lease) * time.Second)}
 		if lease == 0 || !s.proxies.lend(id, l, what) {
 			return notWatching.because("Watch first, then ask again", "this proxy does not hear of revocations, so it is given nothing")
 		}
@@ -168,19 +169,4 @@ func (s *Server) rules(ctx context.Context, c token.Claims, in api.RulesRequest)
 		out.Hosts = append(out.Hosts, api.Host{Pattern: h.Pattern, Port: h.Port})
 	}
 	return out, nil
-}
-
-// dropOf says what the user's proxies have to drop when a statement takes effect; ok is
-// false for one that takes nothing away. A proxy that is revoked itself finds its own
-// wallet there.
-func dropOf(body statement.Body) (d api.Drop, ok bool) {
-	switch b := body.(type) {
-	case statement.RevokeAgent:
-		return api.Drop{Agent: b.Agent.String(), Reason: "agent_revoked"}, true
-	case statement.Grant:
-		return api.Drop{Agent: b.Agent.String(), ServiceID: b.Service.String(), Reason: "grant_changed"}, b.Previous > 0
-	case statement.Delete:
-		return api.Drop{ServiceID: b.Service.String(), Reason: "deleted"}, true
-	}
-	return d, false
 }

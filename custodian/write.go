@@ -41,7 +41,7 @@ func (s *Server) write(ctx context.Context, c token.Claims, in api.Write) (api.W
 	for range writeTries {
 		out, again, err := s.writeOnce(ctx, c, in, w, blob)
 		if err == nil && !again && in.Previous != 0 {
-			return out, s.replaced(ctx, c, w)
+			return out, s.replaced(ctx, c, w, in.Previous)
 		}
 		if err != nil || !again {
 			return out, err
@@ -323,14 +323,18 @@ func written(p rules.Pointer, height uint64) api.Written {
 
 // replaced takes the old value from the proxies. The new one is acknowledged even when
 // one of them is slow: it drops what it holds within a minute.
-func (s *Server) replaced(ctx context.Context, c token.Claims, w want) error {
+func (s *Server) replaced(ctx context.Context, c token.Claims, w want, version uint64) error {
 	svc, err := s.serviceID(c.User, w.service)
 	if err != nil {
 		return err
 	}
+	slot := agentkeys.Slot{User: c.User, Agent: c.User, Service: svc}
+	if !w.agent.IsZero() {
+		slot.Agent = w.agent
+	}
 	ctx, cancel := context.WithTimeout(ctx, api.WatchLife)
 	defer cancel()
-	if s.proxies.drop(c.User, api.Drop{ServiceID: svc.String(), Reason: "replaced"})(ctx) != nil {
+	if s.proxies.drop(c.User, takesVersion(slot, version, "replaced"))(ctx) != nil {
 		s.log.Warn("a proxy has not confirmed that it dropped a replaced value")
 	}
 	return nil
