@@ -43,8 +43,11 @@ func (w *world) proxy() *proxyOf {
 }
 
 // watch is one poll.
-func (p *proxyOf) watch(calls ...api.Calls) (err error) {
-	p.last, err = p.w.s.watch(p.w.t.Context(), p.claims, api.Watch{Instance: p.instance, Boot: p.last.Boot, Seen: p.seen, Calls: calls})
+func (p *proxyOf) watch(calls ...api.Calls) error {
+	out, err := p.w.s.watch(p.w.t.Context(), p.claims, api.Watch{Instance: p.instance, Boot: p.last.Boot, Seen: p.seen, Calls: calls})
+	if err == nil {
+		p.last = out
+	}
 	return err
 }
 
@@ -160,6 +163,21 @@ func TestUseRefuses(t *testing.T) {
 	wantCode(t, err, useOnly)
 	_, err = w.s.write(t.Context(), p.claims, api.Write{Service: "new", Credential: secretBytes(t, "x"), Idle: 1})
 	wantCode(t, err, useOnly)
+	l, err := w.s.list(t.Context(), p.claims, struct{}{})
+	if err != nil || len(l.Credentials)+len(l.Grants)+len(l.Epochs) != 0 || len(l.Agents) != 1 || l.Agents[0].Agent != proxyKey.Wallet().String() {
+		t.Errorf("a proxy sees %+v, %v", l, err)
+	}
+	_, err = w.s.sessions(t.Context(), p.claims, struct{}{})
+	wantCode(t, err, useOnly)
+	_, err = w.s.reads(t.Context(), p.claims, api.ReadsRequest{})
+	wantCode(t, err, useOnly)
+	_, err = w.s.viewingKey(t.Context(), p.claims, struct{}{})
+	wantCode(t, err, useOnly)
+	for _, b := range []statement.Body{statement.Delete{User: w.owner.Wallet(), Agent: w.owner.Wallet(), Service: w.serviceID("github"), Version: 1},
+		statement.AdmitAgent{User: w.owner.Wallet(), Agent: proxyKey.Wallet(), Role: statement.RoleAgent, Counter: 1, Expires: w.in(3600)}} {
+		_, err = w.s.statement(t.Context(), api.Statement{Wire: w.kit.SignUser(proxyKey, b)})
+		wantCode(t, err, signatureInvalid)
+	}
 }
 
 // revoke has the owner sign, and says when it is acknowledged.
@@ -196,6 +214,86 @@ func TestRevocationWaitsForTheProxy(t *testing.T) {
 	check(t, p.watch(api.Calls{Session: u.Session, ServiceID: u.ServiceID, Version: 1, Count: 3}))
 	check(t, <-done)
 	_, err = w.s.use(t.Context(), p.claims, api.Use{Delegation: before, Service: "github", Instance: p.instance})
+	wantCode(t, err, agentRevoked)
+}
+
+// Statements can be read off the chain: one sent again by a stranger cuts nothing that
+// was lent since.
+func TestOldStatementsCutNothing(t *testing.T) {
+	w := newWorld(t)
+	p := w.proxy()
+	user, scribe := w.owner.Wallet(), w.scribe.Wallet()
+	revoke := statement.RevokeAgent{User: user, Agent: scribe, Counter: 1}
+	w.must(w.owner, revoke)
+	w.must(w.owner, statement.AdmitAgent{User: user, Agent: scribe, Role: statement.RoleAgent, Counter: 2, Expires: w.in(3600)})
+	grant := statement.Grant{User: user, Agent: scribe, Service: w.serviceID("github"), Previous: 1, Counter: 2,
+		Mode: statement.ModeUse, Slot: statement.SlotShared, Expires: w.in(600), SealedName: w.sealName("github")}
+	w.must(w.owner, grant)
+	_, err := p.use("github")
+	check(t, err)
+	for _, b := range []statement.Body{revoke, grant} {
+		out, err := w.s.statement(t.Context(), api.Statement{Wire: w.kit.SignUser(w.owner, b)})
+		if err != nil || out.Name != "already_applied" {
+			t.Errorf("%T again: %+v, %v", b, out, err)
+		}
+	}
+	check(t, p.watch())
+	if len(p.last.Drops) != 0 {
+		t.Errorf("told to drop %+v", p.last.Drops)
+	}
+	if _, err := p.use("github"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who sent a statement may be gone before its block: what it takes is dropped.
+func TestDropWithoutTheSender(t *testing.T) {
+	w := newWorld(t)
+	p := w.proxy()
+	_, err := p.use("github")
+	check(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.step = func(name string) {
+		if name == "statement.relay" {
+			cancel()
+		}
+	}
+	done := make(chan error, 1)
+	wire := w.kit.SignUser(w.owner, statement.Delete{User: w.owner.Wallet(), Agent: w.owner.Wallet(), Service: w.serviceID("github"), Version: 1})
+	go func() { _, err := w.s.statement(ctx, api.Statement{Wire: wire}); done <- err }()
+	for len(p.last.Drops) == 0 {
+		check(t, p.watch())
+	}
+	check(t, p.carryOut())
+	check(t, <-done)
+}
+
+// A proxy that is revoked itself hears of it, confirms, and gets nothing any more.
+func TestRevokedProxyConfirms(t *testing.T) {
+	w := newWorld(t)
+	p := w.proxy()
+	u, err := p.use("github")
+	check(t, err)
+	done := make(chan error, 1)
+	wire := w.kit.SignUser(w.owner, statement.RevokeAgent{User: w.owner.Wallet(), Agent: proxyKey.Wallet(), Counter: 1})
+	obeyed := make(chan struct{})
+	w.step = func(name string) {
+		if name == "statement.relay" {
+			close(obeyed)
+		}
+	}
+	go func() { _, err := w.s.statement(context.Background(), api.Statement{Wire: wire}); done <- err }()
+	<-obeyed
+	_, err = p.use("github")
+	wantCode(t, err, agentRevoked)
+	p.seen = 1
+	wantCode(t, p.watch(api.Calls{Session: u.Session, ServiceID: u.ServiceID, Version: 1, Count: 5}), agentRevoked)
+	check(t, <-done)
+	waiting := w.s.outbox.pendingFrom(0, record.MaxSegment)
+	if last := waiting[len(waiting)-1]; last.Kind != record.KindCalls || last.Calls != 5 {
+		t.Errorf("its last calls are not on record: %+v", last)
+	}
+	_, err = p.use("github")
 	wantCode(t, err, agentRevoked)
 }
 
