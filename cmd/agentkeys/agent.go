@@ -210,6 +210,7 @@ type revoked struct {
 // seenRow is one service that an agent used or saw.
 type seenRow struct {
 	Service  string `json:"service"`
+	Slot     string `json:"slot"` // shared, or the agent whose own it is
 	Used     int    `json:"used"` // calls through the proxy
 	Seen     int    `json:"seen"` // times the value was handed over
 	Versions string `json:"versions"`
@@ -229,9 +230,6 @@ func agentRevoke(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.remember(args[0], r.Replace); err != nil {
-				return err
-			}
 			return a.data(r, func(w io.Writer) { printRevoked(w, r) })
 		}}
 }
@@ -248,7 +246,7 @@ func printRevoked(w io.Writer, r revoked) {
 		do := "no, it was only used"
 		switch {
 		case s.Current:
-			do = "YES, then: agentkeys replace " + s.Service
+			do = "YES, then: " + replaceLine(s.Service, s.Slot)
 		case s.Seen > 0:
 			do = "no, the stored version is newer; end the old one upstream"
 		}
@@ -257,6 +255,8 @@ func printRevoked(w io.Writer, r revoked) {
 	t.Flush()
 }
 
+// revoke has the owner revoke an agent, and puts what it has seen on the list. From the
+// acknowledgement on, an error says that the agent is revoked.
 func (a *app) revoke(ctx context.Context, name string) (revoked, error) {
 	k, err := a.agentKey(name)
 	if err != nil {
@@ -286,7 +286,12 @@ func (a *app) revoke(ctx context.Context, name string) (revoked, error) {
 		return revoked{}, err
 	}
 	r := revoked{Agent: name, Height: acc.Height, Millis: float64(time.Since(began).Microseconds()) / 1000, Rotation: "due"}
-	r.Replace, err = a.seenBy(ctx, cl, wallet)
+	if r.Replace, err = a.seenBy(ctx, cl, wallet); err == nil {
+		err = a.remember(name, r.Replace)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s is revoked (block %d); what it has seen is not on the list yet: %w; ask again: agentkeys agent show %s", name, r.Height, err, name)
+	}
 	return r, err
 }
 
@@ -301,7 +306,7 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 	for _, it := range l.Credentials {
 		current[slot{it.Agent, it.ServiceID}] = it.Version
 	}
-	names := serviceNames(l)
+	names, agents := serviceNames(l), a.agentNames()
 	rows := map[slot]*seenRow{}
 	err = eachRead(ctx, cl, func(r readRecord) {
 		if r.Agent != agent {
@@ -310,7 +315,7 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 		at := slot{r.Owner.String(), r.Service.String()}
 		s := rows[at]
 		if s == nil {
-			s = &seenRow{Service: orID(names[at.service], at.service), Version: current[at]}
+			s = &seenRow{Service: orID(names[at.service], at.service), Slot: slotName(agents, at.owner, cl.User().String()), Version: current[at]}
 			rows[at] = s
 		}
 		s.add(r)
@@ -320,7 +325,7 @@ func (a *app) seenBy(ctx context.Context, cl *client.Client, agent agentkeys.Wal
 		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(x, y seenRow) int {
-		return cmp.Or(-compareBool(x.Current, y.Current), -compareBool(x.Seen > 0, y.Seen > 0), cmp.Compare(x.Service, y.Service))
+		return cmp.Or(-compareBool(x.Current, y.Current), -compareBool(x.Seen > 0, y.Seen > 0), cmp.Compare(x.Service, y.Service), cmp.Compare(x.Slot, y.Slot))
 	})
 	return out, err
 }
@@ -363,6 +368,9 @@ func agentRemove(a *app) *cobra.Command {
 			if err := os.Remove(a.path("agents", args[0]+".json")); err != nil {
 				return err
 			}
-			return a.data(r, func(w io.Writer) { fmt.Fprintf(w, "%s is revoked and its wallet is deleted\n", args[0]) })
+			return a.data(r, func(w io.Writer) {
+				printRevoked(w, r)
+				fmt.Fprintf(w, "Its wallet is deleted from this machine.\n")
+			})
 		}}
 }

@@ -270,7 +270,7 @@ func (a *app) overview(ctx context.Context) (s overview, err error) {
 	if list, err := a.todos(); err == nil {
 		for _, d := range list {
 			if d.Done == 0 {
-				s.Red = append(s.Red, d.Service+" was seen by "+d.Agent+", which is revoked; agentkeys replace "+d.Service)
+				s.Red = append(s.Red, d.Service+" was seen by "+d.Agent+", which is revoked; "+replaceLine(d.Service, d.Slot))
 			}
 		}
 	}

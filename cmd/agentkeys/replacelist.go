@@ -13,10 +13,21 @@ import (
 // is replace-list.json of the home: names and versions, no values.
 type todo struct {
 	Service string `json:"service"`
+	Slot    string `json:"slot"`    // shared, or the agent whose own it is
 	Agent   string `json:"agent"`   // who saw it
 	Seen    string `json:"seen"`    // versions
 	Version uint64 `json:"version"` // stored when the agent was revoked
-	Done    uint64 `json:"done"`    // version that replaced it, 0 = not yet
+	Done    uint64 `json:"done"`    // version that replaced it, or was deleted; 0 = not yet
+}
+
+const sharedSlot = "shared"
+
+// replaceLine is the command that replaces what is in a slot.
+func replaceLine(service, slot string) string {
+	if slot == sharedSlot {
+		return "agentkeys replace " + service
+	}
+	return "agentkeys replace " + service + " --agent " + slot
 }
 
 func (a *app) todos() (list []todo, err error) {
@@ -32,26 +43,38 @@ func (a *app) remember(agent string, rows []seenRow) error {
 	if err != nil {
 		return err
 	}
+	changed := false
 	for _, r := range rows {
 		if !r.Current {
 			continue
 		}
-		list = slices.DeleteFunc(list, func(t todo) bool { return t.Service == r.Service && t.Done == 0 })
-		list = append(list, todo{Service: r.Service, Agent: agent, Seen: r.Versions, Version: r.Version})
+		list = slices.DeleteFunc(list, func(t todo) bool {
+			return t.Service == r.Service && t.Slot == r.Slot && t.Agent == agent && t.Done == 0
+		})
+		list = append(list, todo{Service: r.Service, Slot: r.Slot, Agent: agent, Seen: r.Versions, Version: r.Version})
+		changed = true
+	}
+	if !changed {
+		return nil
 	}
 	return a.writeJSON(list, "replace-list.json")
 }
 
-// tick marks a service as replaced.
-func (a *app) tick(service string, version uint64) error {
+// tick marks what is in a slot as replaced by this version, whoever saw it. A version
+// that was seen itself marks it as deleted.
+func (a *app) tick(service, slot string, version uint64) error {
 	list, err := a.todos()
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err
 	}
+	changed := false
 	for i, t := range list {
-		if t.Service == service && t.Done == 0 && version > t.Version {
-			list[i].Done = version
+		if t.Service == service && t.Slot == slot && t.Done == 0 && version >= t.Version {
+			list[i].Done, changed = version, true
 		}
+	}
+	if !changed {
+		return nil
 	}
 	return a.writeJSON(list, "replace-list.json")
 }
@@ -72,9 +95,12 @@ func (a *app) showTodos() error {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "\tSERVICE\tSEEN BY\tVERSIONS\tNEXT")
 		for _, d := range list {
-			sign, next := " ", "new key upstream, then: agentkeys replace "+d.Service+" --check URL"
+			sign, next := " ", "new key upstream, then: "+replaceLine(d.Service, d.Slot)+" --check URL"
 			if d.Done > 0 {
 				sign, next = "x", fmt.Sprintf("done: v%d", d.Done)
+			}
+			if d.Done == d.Version {
+				next = "deleted here; end it upstream, too"
 			}
 			fmt.Fprintf(t, "[%s]\t%s\t%s\t%s\t%s\n", sign, d.Service, d.Agent, d.Seen, next)
 		}

@@ -229,7 +229,11 @@ func (a *app) store(ctx context.Context, arg string, f valueFlags) (stored, erro
 	if err != nil {
 		return stored{}, err
 	}
-	return a.put(ctx, cl, name, slot, cred, idle, 0)
+	s, err := a.put(ctx, cl, name, slot, cred, idle, 0)
+	if err != nil {
+		return s, err
+	}
+	return s, a.tick(s.Service, orID(f.agent, sharedSlot), s.Version)
 }
 
 // fits refuses a value that its kind cannot put on the wire.
@@ -294,7 +298,12 @@ func deleteCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.data(acc, func(w io.Writer) { fmt.Fprintf(w, "%s deleted\n", name) })
+			if err := a.tick(string(name), orID(agent, sharedSlot), it.Version); err != nil {
+				return err
+			}
+			return a.data(acc, func(w io.Writer) {
+				fmt.Fprintf(w, "%s deleted here; whoever has seen it can use it until you end it upstream\n", name)
+			})
 		}}
 	c.Flags().StringVar(&agent, "agent", "", "in this agent's own slot")
 	return c
