@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/operator"
 	"example.org/agentkeys/rules"
 	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
@@ -82,33 +84,68 @@ func (f *authorityFlags) look(ctx context.Context, user string) error {
 	return api.Call(ctx, http.DefaultClient, http.MethodPost, f.relay+"/v1/look", nil, body, nil)
 }
 
+// watchEvery is how often progress is looked at; a line is printed when it changes.
+const watchEvery = 300 * time.Millisecond
+
+// watch returns when nothing is due and nothing drains any more. It may be ended at any
+// time: what is due stays due.
+func (f *authorityFlags) watch(ctx context.Context, user agentkeys.Wallet, out io.Writer) error {
+	node, err := ledger.NewNode(f.node)
+	if err != nil {
+		return err
+	}
+	for last := ""; ; {
+		p, err := operator.ProgressOf(ctx, node, user)
+		if err != nil {
+			return fmt.Errorf("%w; what is due stays due, watch again with the same command", err)
+		}
+		if line := p.String(); line != last {
+			fmt.Fprintln(out, line)
+			last = line
+		}
+		if p.Done() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
 func rotateCommand() *cobra.Command {
 	var f authorityFlags
 	var user string
-	var all bool
+	var all, watch bool
 	epoch := &cobra.Command{Use: "epoch", Short: "Epochs of users"}
 	c := &cobra.Command{Use: "rotate", Short: "Make the next epoch of one user or of all due, now", Args: cobra.NoArgs,
-		Example: "  agentkeys-operator epoch rotate --user 0x… --node … --chain-id … --authority-key-file authority.key\n  agentkeys-operator epoch rotate --all …",
+		Example: "  agentkeys-operator epoch rotate --user 0x… --node … --chain-id … --authority-key-file authority.key\n  agentkeys-operator epoch rotate --all --watch …",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var act statement.Body = statement.RotateAll{}
+			var who agentkeys.Wallet
 			if (user == "") != all {
 				return errors.New("give --user or --all")
 			}
 			if !all {
-				w, err := agentkeys.ParseWallet(user)
-				if err != nil {
+				var err error
+				if who, err = agentkeys.ParseWallet(user); err != nil {
 					return err
 				}
-				act = statement.RotateUser{User: w}
+				act = statement.RotateUser{User: who}
 			}
 			if err := f.act(cmd.Context(), act); err != nil {
 				return err
 			}
-			return f.look(cmd.Context(), user)
+			if err := f.look(cmd.Context(), user); err != nil || !watch {
+				return err
+			}
+			return f.watch(cmd.Context(), who, cmd.OutOrStdout())
 		}}
 	f.add(c)
 	c.Flags().StringVar(&user, "user", "", "wallet of the user")
 	c.Flags().BoolVar(&all, "all", false, "every user")
+	c.Flags().BoolVar(&watch, "watch", false, "show progress until the old epochs are destroyed")
 	epoch.AddCommand(c)
 	return epoch
 }
