@@ -67,7 +67,7 @@ func benchCommand(a *app) *cobra.Command {
 		sub.Flags().DurationVar(&duration, "duration", 10*time.Second, "how long")
 		c.AddCommand(sub)
 	}
-	c.AddCommand(benchUse(a))
+	c.AddCommand(benchUse(a), benchRotate(a))
 	return c
 }
 
