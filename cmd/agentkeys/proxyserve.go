@@ -134,52 +134,58 @@ func proxyIdentity(in proxyInput) (*proxySession, *proxy.CA, error) {
 		return nil, nil, err
 	}
 	c, err := client.Dial(client.Endpoint{URL: in.At.Custodian, Pin: in.At.Pin, Vault: id})
-	return &proxySession{c: c, key: key, user: user}, ca, err
+	if err != nil {
+		return nil, nil, err
+	}
+	login := func(ctx context.Context) error { return c.Login(ctx, key, user, 0) }
+	return &proxySession{renewed: renewed{expires: c.Expires, login: login}, c: c, key: key}, ca, nil
 }
 
-// proxySession is the proxy's session at the custodian. It renews itself before it
-// ends, and when the custodian knows it no more.
-type proxySession struct {
-	c    *client.Client
-	key  eip712.Key
-	user agentkeys.Wallet
-	mu   sync.Mutex
+// renewed is a session that is renewed before it ends, and when the custodian says that
+// it has ended.
+type renewed struct {
+	expires func() time.Time
+	login   func(context.Context) error
+	mu      sync.Mutex
 }
 
 // renewBefore is how long before its end a session is renewed.
 const renewBefore = 5 * time.Minute
 
-func (s *proxySession) login(ctx context.Context) error {
-	return s.c.Login(ctx, s.key, s.user, 0)
-}
-
 // with makes a call in a live session.
-func (s *proxySession) with(ctx context.Context, call func() error) error {
-	ends := s.c.Expires()
+func (r *renewed) with(ctx context.Context, call func() error) error {
+	ends := r.expires()
 	if time.Until(ends) < renewBefore {
-		if err := s.renew(ctx, ends); err != nil {
+		if err := r.renew(ctx, ends); err != nil {
 			return err
 		}
+		ends = r.expires()
 	}
-	ends = s.c.Expires()
 	err := call()
 	if api.CodeOf(err) != "session_expired" {
 		return err
 	}
-	if err := s.renew(ctx, ends); err != nil {
+	if err := r.renew(ctx, ends); err != nil {
 		return err
 	}
 	return call()
 }
 
 // renew logs in again, unless somebody has since the end was read.
-func (s *proxySession) renew(ctx context.Context, ends time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.c.Expires().Equal(ends) {
+func (r *renewed) renew(ctx context.Context, ends time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.expires().Equal(ends) {
 		return nil
 	}
-	return s.login(ctx)
+	return r.login(ctx)
+}
+
+// proxySession is the proxy's session at the custodian.
+type proxySession struct {
+	renewed
+	c   *client.Client
+	key eip712.Key
 }
 
 func (s *proxySession) Use(ctx context.Context, d api.Delegation, name agentkeys.Service, instance string) (l client.Lease, err error) {

@@ -191,17 +191,29 @@ func (a *app) startChild(ctx context.Context, c *client.Client, agent string, na
 	return nil, proxy.Response{}, err
 }
 
+// renewEvery is how often a command's session is looked at: its end is a time of day,
+// which goes on while the machine sleeps.
+const renewEvery = 20 * time.Second
+
 // keepChild renews the session and its delegation before they end, silently.
 func (a *app) keepChild(ctx context.Context, c *client.Client, agent string, control *proxy.Control, wallet agentkeys.Wallet) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	said := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(time.Until(c.Expires())-renewBefore, time.Minute)):
+		case <-tick.C:
 		}
-		if err := a.renewChild(ctx, c, agent, control, wallet); err != nil && ctx.Err() == nil {
+		if time.Until(c.Expires()) >= renewBefore {
+			continue
+		}
+		err := a.renewChild(ctx, c, agent, control, wallet)
+		if err != nil && ctx.Err() == nil && !said {
 			fmt.Fprintln(a.err, "agentkeys: the session could not be renewed:", err)
 		}
+		said = err != nil
 	}
 }
 
