@@ -1,5 +1,10 @@
 package sandbox
 
+import "syscall"
+
+// threadStorage is what the runtime adds to the flags of a new thread.
+const threadStorage = syscall.CLONE_SETTLS
+
 // Of linux/audit.h and the table of system calls.
 const (
 	auditArch    = 0xc000003e

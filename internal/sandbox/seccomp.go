@@ -36,7 +36,8 @@ func is(arg, want int) match { return match{uint32(arg), 0xffffffff, uint32(want
 
 // threadFlags are those with which the Go runtime starts a thread, and nothing else
 // may be started with.
-const threadFlags = syscall.CLONE_VM | syscall.CLONE_FS | syscall.CLONE_FILES | syscall.CLONE_SIGHAND | syscall.CLONE_SYSVSEM | syscall.CLONE_THREAD
+const threadFlags = syscall.CLONE_VM | syscall.CLONE_FS | syscall.CLONE_FILES | syscall.CLONE_SIGHAND |
+	syscall.CLONE_SYSVSEM | syscall.CLONE_THREAD | threadStorage
 
 // rules is all that may be called, the most frequent first. Every other call,
 // opening, sockets, processes, other processes' memory, is refused.
@@ -91,9 +92,8 @@ func program(list []rule) []syscall.SockFilter {
 	return append(out, ret(retRefuse))
 }
 
-// filter puts every thread, and all that come, under these rules.
-func filter(list []rule) error {
-	p := program(list)
+// filter puts every thread, and all that come, under a program.
+func filter(p []syscall.SockFilter) error {
 	prog := syscall.SockFprog{Len: uint16(len(p)), Filter: &p[0]}
 	left, _, e := syscall.Syscall(sysSeccomp, seccompSetFilter, seccompTSync, uintptr(unsafe.Pointer(&prog)))
 	if e != 0 {

@@ -36,7 +36,7 @@ func Shut(fd int) error {
 		{"privileges", privileges},
 		{"landlock", restrict},
 		{"limits", limit}, // landlock needs one descriptor more
-		{"seccomp", func() error { return filter(rules(fd, poll)) }},
+		{"seccomp", func() error { return filter(program(rules(fd, poll))) }},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("sandbox: %s: %w", step.name, err)
