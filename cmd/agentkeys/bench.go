@@ -207,7 +207,7 @@ func stackProcesses(dir string) map[string]string {
 		return out
 	}
 	below := map[string]bool{strconv.Itoa(supervisor): true}
-	for range 3 { // supervisor, servers, the operator's rotator
+	for range 4 { // supervisor, servers, the operator's rotator, which starts itself again
 		entries, err := os.ReadDir("/proc")
 		if err != nil {
 			return out

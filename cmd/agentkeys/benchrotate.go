@@ -10,6 +10,8 @@ import (
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
+	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/rules"
 	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
 )
@@ -71,11 +73,21 @@ func (a *app) benchRotate(ctx context.Context, count int) (r benchRotated, err e
 	if _, err := a.sign(ctx, cl, statement.AskRotation{User: cl.User(), Due: agentkeys.Epoch(active + 1)}); err != nil {
 		return r, err
 	}
+	node, err := ledger.NewNode(p.Node)
+	if err != nil {
+		return r, err
+	}
 	for r.Destroyed == 0 {
-		if l, err = cl.List(ctx); err != nil {
+		// The node's word is enough for a clock, and costs nobody proofs.
+		row, err := node.Query(ctx, "/store/vault/key", rules.UserKey(cl.User()), 0, false)
+		if err != nil {
 			return r, err
 		}
-		r.note(l, active, time.Since(began).Seconds())
+		u, err := rules.ParseUser(row.Value)
+		if err != nil {
+			return r, err
+		}
+		r.note(u, agentkeys.Epoch(active), time.Since(began).Seconds())
 		for pid, name := range stack {
 			if name == "agentkeys-rotator" {
 				r.Rotator = max(r.Rotator, readCost(pid).rss)
@@ -84,7 +96,7 @@ func (a *app) benchRotate(ctx context.Context, count int) (r benchRotated, err e
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	r.PerSecond = float64(r.Count) / r.Seconds
@@ -92,15 +104,10 @@ func (a *app) benchRotate(ctx context.Context, count int) (r benchRotated, err e
 	return r, nil
 }
 
-// note takes what a listing says of the change.
-func (r *benchRotated) note(l api.Listing, from uint32, seconds float64) {
-	left, draining := uint32(0), false
-	for _, e := range l.Epochs {
-		if e.Epoch == from {
-			left, draining = e.Live, true
-		}
-	}
-	moved := activeEpoch(l) > from && left == 0
+// note takes what the user's row says of the change.
+func (r *benchRotated) note(u rules.User, from agentkeys.Epoch, seconds float64) {
+	draining := u.Draining.Epoch == from
+	moved := u.Active.Epoch > from && (!draining || u.Draining.LiveCount == 0)
 	if moved && r.Seconds == 0 {
 		r.Seconds = seconds
 	}

@@ -55,7 +55,7 @@ func arrows() []arrow {
 		{"internal/thief", "the thief of `agentkeys demo`: opens what can be opened", "agentkeys envelope erasure ledger seed statement"},
 		{"internal/sandbox", "shuts the rotator in: namespaces, landlock, seccomp", ""},
 		{"internal/guard", "this table and the other guards", ""},
-		{"cmd/agentkeys", "the command of people and agents", "agentkeys api auditor client credential eip712 erasure internal/devstack internal/service internal/thief ledger proxy record seed statement"},
+		{"cmd/agentkeys", "the command of people and agents", "agentkeys api auditor client credential eip712 erasure internal/devstack internal/service internal/thief ledger proxy record rules seed statement"},
 		{"cmd/agentkeys-custodian", "TEE-A as a process", "agentkeys attest blobstore custodian erasure internal/service ledger statement token"},
 		{"cmd/agentkeys-rotator", "TEE-B as a process", "agentkeys attest internal/sandbox rotator"},
 		{"cmd/agentkeys-operator", "the operator as a process", "agentkeys api attest internal/service ledger operator rules statement"},
