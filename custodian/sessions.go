@@ -1,17 +1,12 @@
 package custodian
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -134,14 +129,15 @@ func (s *Server) end(ctx context.Context, c token.Claims, in api.End) (struct{},
 	if _, err := s.authorise(ctx, c, want{action: actSession}); err != nil {
 		return struct{}{}, err
 	}
-	other, expires := c, c.Expires
+	other := c
 	if id := [16]byte(b); id != c.ID {
 		if other, err = s.allowEnd(ctx, c, id, in); err != nil {
 			return struct{}{}, err
 		}
-		expires = other.Expires
 	}
-	if err := s.ended.add([16]byte(b), expires); err != nil {
+	if err := s.ended.add(other.ID, c.User, other.Expires); errors.Is(err, errManyEnded) {
+		return struct{}{}, busy.because("Let them end by themselves, or revoke the agent: agentkeys revoke", "%v", err)
+	} else if err != nil {
 		s.log.Error("ended sessions", "error", err.Error())
 		return struct{}{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the end of a session cannot be written down")
 	}
@@ -168,88 +164,4 @@ func (s *Server) allowEnd(ctx context.Context, c token.Claims, id [16]byte, in a
 		}
 	}
 	return c, presenceInvalid.because("Sign again with the owner's wallet", "this presence is not the owner's for ending session %s", in.Session)
-}
-
-// maxEnded bounds the ended sessions that are kept until their time is over.
-const maxEnded = 1 << 16
-
-// ended are sessions that were ended before their time. Durable: the file "ended" of
-// the custodian's home, a line each, fsynced before the end is acknowledged; a line
-// goes at the first start after its session's time.
-type ended struct {
-	mu   sync.RWMutex
-	file *os.File
-	by   map[[16]byte]uint64
-}
-
-func openEnded(home string) (*ended, error) {
-	path := filepath.Join(home, "ended")
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("ended sessions: %w", err)
-	}
-	e := &ended{by: map[[16]byte]uint64{}}
-	var kept bytes.Buffer
-	now := uint64(time.Now().Unix())
-	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
-		id, expires, ok := parseEnded(lines.Text())
-		if !ok {
-			continue // empty, or cut off and never acknowledged
-		}
-		if expires > now {
-			e.by[id] = expires
-			kept.WriteString(lines.Text() + "\n")
-		}
-	}
-	if err := writeDurable(path, kept.Bytes()); err != nil {
-		return nil, fmt.Errorf("ended sessions: %w", err)
-	}
-	e.file, err = os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0o600)
-	return e, err
-}
-
-func parseEnded(line string) (id [16]byte, expires uint64, ok bool) {
-	if len(line) < 34 || line[32] != ' ' {
-		return id, 0, false
-	}
-	b, err1 := hex.DecodeString(line[:32])
-	expires, err2 := strconv.ParseUint(line[33:], 10, 64)
-	if err1 != nil || err2 != nil {
-		return id, 0, false
-	}
-	return [16]byte(b), expires, true
-}
-
-func (e *ended) add(id [16]byte, expires uint64) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if _, done := e.by[id]; done {
-		return nil
-	}
-	if len(e.by) >= maxEnded {
-		return errors.New("too many; restart the custodian to drop those whose time is over")
-	}
-	// The line break before it parts it from what a full disk cut off.
-	if _, err := fmt.Fprintf(e.file, "\n%x %d\n", id, expires); err != nil {
-		return err
-	}
-	if err := e.file.Sync(); err != nil {
-		return err
-	}
-	e.by[id] = expires
-	return nil
-}
-
-func (e *ended) has(id [16]byte) bool {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	_, done := e.by[id]
-	return done
-}
-
-func (e *ended) close() error {
-	if err := e.file.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
 }

@@ -64,27 +64,6 @@ func TestSessionsAreListedAndEnded(t *testing.T) {
 	check(t, alive(owner))
 }
 
-func TestEndedSessionsAreDurable(t *testing.T) {
-	dir := t.TempDir()
-	e, err := openEnded(dir)
-	check(t, err)
-	now := uint64(time.Now().Unix())
-	check(t, e.add([16]byte{1}, now+100))
-	_, err = e.file.WriteString("\n0200000000000000000000000000") // a full disk cut this one off
-	check(t, err)
-	check(t, e.add([16]byte{3}, now+100))
-	check(t, e.add([16]byte{4}, now-1))
-	check(t, e.close())
-	e, err = openEnded(dir)
-	check(t, err)
-	defer func() { check(t, e.close()) }()
-	for id, want := range map[byte]bool{1: true, 2: false, 3: true, 4: false} {
-		if e.has([16]byte{id}) != want {
-			t.Errorf("session %d is ended: %v, want %v", id, !want, want)
-		}
-	}
-}
-
 func TestSessionsAreBounded(t *testing.T) {
 	k := newSessions()
 	for n := range maxSessions + 10 {
