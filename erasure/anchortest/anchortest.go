@@ -29,13 +29,26 @@ type Harness struct {
 	// Save takes a copy of all that is kept outside the erasable place, such as
 	// wrapped roots in files, and returns what puts it back. Nil when nothing is.
 	Save func() (restore func() error, err error)
+	// Attack uses every call of the live device, with every credential of the
+	// custodian and all that was recorded, and gives all it is answered. It changes
+	// nothing that the anchor needs. Nil when Roots is the only way in.
+	Attack func(ctx context.Context) [][]byte
+	// Cut lets the process die at the n-th call of the device from now on: that call
+	// and all later ones fail, the n-th after it took effect if after is set. Cut(0,
+	// false) ends it. Nil leaves out the crash tests.
+	Cut func(n int, after bool)
 }
 
-// Run runs [Check] on a new anchor.
+// Run runs [Check] and [CheckCrashes], each on a new anchor.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Helper()
 	if err := Check(t.Context(), open(t)); err != nil {
 		t.Error(err)
+	}
+	if h := open(t); h.Cut != nil {
+		if err := CheckCrashes(t.Context(), h); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -185,7 +198,15 @@ func (c *checker) attack() {
 			}
 		}
 	}
-	c.same("after the attack")
+	c.same("after outside states were put back")
+	if c.Attack != nil {
+		for _, got := range c.Attack(c.ctx) {
+			if holdsAny(got, c.gone) {
+				c.fail("gives a destroyed root through the live device")
+			}
+		}
+		c.same("after the attack")
+	}
 	if c.Wire != nil && c.leaks(c.Wire()) {
 		c.fail("a root crosses the wire in the clear")
 	}
@@ -200,8 +221,13 @@ func (c *checker) note(err error) error {
 }
 
 func (c *checker) leaks(b []byte) bool {
+	return holdsAny(b, slices.Concat(c.held, c.gone))
+}
+
+// holdsAny looks for roots as they are, in hex and in base64.
+func holdsAny(b []byte, roots []erasure.Root) bool {
 	lower := strings.ToLower(string(b))
-	for _, root := range slices.Concat(c.held, c.gone) {
+	for _, root := range roots {
 		if bytes.Contains(b, root[:]) || strings.Contains(lower, hex.EncodeToString(root[:])) ||
 			bytes.Contains(b, []byte(base64.RawStdEncoding.EncodeToString(root[:]))) {
 			return true

@@ -20,14 +20,39 @@ import (
 type device struct {
 	keys    map[[32]byte][32]byte // erasable: key by blob id
 	outside map[[32]byte][32]byte // blob id to wrapped root
+	archive map[[32]byte][32]byte // what a careless device keeps of destroyed keys
 	wire    []byte
 	flaw    string
+	cut     int // calls until the process dies, 0 = it does not
+	after   bool
+	dead    bool
 }
 
-var errRefused = errors.New("device: refused")
+var (
+	errRefused = errors.New("device: refused")
+	errCrashed = errors.New("device: the process died")
+)
 
 func newDevice(flaw string) *device {
-	return &device{keys: map[[32]byte][32]byte{}, outside: map[[32]byte][32]byte{}, flaw: flaw}
+	return &device{keys: map[[32]byte][32]byte{}, outside: map[[32]byte][32]byte{}, archive: map[[32]byte][32]byte{}, flaw: flaw}
+}
+
+// call is one call of the device.
+func (d *device) call(effect func()) error {
+	last := d.cut == 1
+	if d.cut > 0 {
+		d.cut--
+	}
+	if d.dead || last && !d.after {
+		d.dead = true
+		return errCrashed
+	}
+	effect()
+	if last {
+		d.dead = true
+		return errCrashed
+	}
+	return nil
 }
 
 func (d *device) Roots(context.Context) (roots []erasure.Root, err error) {
@@ -59,12 +84,17 @@ func (d *device) Stage(_ context.Context, root erasure.Root) error {
 	rand.Read(key[:])
 	blob := [32]byte(xor(root, key))
 	id := sha256.Sum256(blob[:])
-	d.keys[id], d.outside[id] = key, blob
+	if d.flaw == "outside first" {
+		for id := range d.outside {
+			d.outside[id] = blob // written over before the new key is made
+		}
+	}
+	err := errors.Join(d.call(func() { d.keys[id] = key }), d.call(func() { d.outside[id] = blob }))
 	d.wire = append(d.wire, blob[:]...)
 	if d.flaw == "wire" {
 		d.wire = fmt.Appendf(d.wire, "%X", [32]byte(root))
 	}
-	return nil
+	return err
 }
 
 func (d *device) Destroy(_ context.Context, root erasure.Root) error {
@@ -84,18 +114,35 @@ func (d *device) Destroy(_ context.Context, root erasure.Root) error {
 	if d.flaw == "does nothing" {
 		return nil
 	}
-	delete(d.outside, id)
-	if d.flaw != "key outlives" {
-		delete(d.keys, id)
+	if d.flaw == "archived" {
+		d.archive[id] = xor(d.outside[id], d.keys[id])
 	}
-	return nil
+	if d.flaw == "key outlives" {
+		return d.call(func() { delete(d.outside, id) })
+	}
+	if d.flaw == "destroys all when cut" && d.cut > 0 {
+		return d.call(func() { clear(d.keys) })
+	}
+	return errors.Join(d.call(func() { delete(d.keys, id) }), d.call(func() { delete(d.outside, id) }))
 }
 
 func (d *device) reopen() (erasure.Anchor, error) {
 	if d.flaw == "forgets" {
 		clear(d.keys)
 	}
+	for id := range d.outside { // rests of a crash
+		if _, ok := d.keys[id]; !ok && d.flaw != "outside first" {
+			delete(d.outside, id)
+		}
+	}
 	return d, nil
+}
+
+func (d *device) attack(context.Context) (answers [][]byte) {
+	for _, b := range d.archive {
+		answers = append(answers, b[:])
+	}
+	return answers
 }
 
 func (d *device) harness() anchortest.Harness {
@@ -105,6 +152,8 @@ func (d *device) harness() anchortest.Harness {
 			copied := maps.Clone(d.outside)
 			return func() error { d.outside = maps.Clone(copied); return nil }, nil
 		},
+		Attack: d.attack,
+		Cut:    func(n int, after bool) { d.cut, d.after, d.dead = n, after, false },
 	}
 }
 
@@ -129,6 +178,7 @@ func TestEachFlawIsFound(t *testing.T) {
 		"does nothing":       "after destroy",
 		"key outlives":       "gives a destroyed root from outside state",
 		"forgets":            "restarted true",
+		"archived":           "through the live device",
 		"wire":               "crosses the wire",
 		"error text":         "an error tells a root",
 	} {
@@ -143,5 +193,24 @@ func TestEachFlawIsFound(t *testing.T) {
 				t.Errorf("Check: %v, want %q", err, want)
 			}
 		})
+	}
+}
+
+func TestEachFlawOfCrashesIsFound(t *testing.T) {
+	for flaw, want := range map[string]string{
+		"outside first":         "is lost",
+		"destroys all when cut": "is lost",
+	} {
+		t.Run(flaw, func(t *testing.T) {
+			err := anchortest.CheckCrashes(t.Context(), newDevice(flaw).harness())
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("CheckCrashes: %v, want %q", err, want)
+			}
+		})
+	}
+	h := newDevice("").harness()
+	h.Cut = func(int, bool) {}
+	if err := anchortest.CheckCrashes(t.Context(), h); err != nil {
+		t.Errorf("CheckCrashes without a cut: %v", err)
 	}
 }
