@@ -302,7 +302,7 @@ func TestOutboxFileIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	var many []*pending
 	for range rotateAt/entrySize + 1 {
-		many = append(many, &pending{rec: readRecord})
+		many = append(many, &pending{recs: []record.Record{readRecord}})
 	}
 	w.s.outbox.mu.Lock()
 	w.s.outbox.write(many)

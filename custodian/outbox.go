@@ -37,7 +37,7 @@ type outbox struct {
 }
 
 type pending struct {
-	rec  record.Record
+	recs []record.Record
 	err  error
 	done chan struct{}
 }
@@ -154,11 +154,18 @@ func (o *outbox) begin(first uint64) error {
 
 // append returns once the record is on disk, with its sequence.
 func (o *outbox) append(r record.Record) (record.Record, error) {
-	p := &pending{rec: r, done: make(chan struct{})}
+	recs := []record.Record{r}
+	err := o.appendAll(recs)
+	return recs[0], err
+}
+
+// appendAll returns once all of these are on disk, with their sequences, or none is.
+func (o *outbox) appendAll(recs []record.Record) error {
+	p := &pending{recs: recs, done: make(chan struct{})}
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
-		return r, errClosed
+		return errClosed
 	}
 	o.wait = append(o.wait, p)
 	o.mu.Unlock()
@@ -167,7 +174,7 @@ func (o *outbox) append(r record.Record) (record.Record, error) {
 	default:
 	}
 	<-p.done
-	return p.rec, p.err
+	return p.err
 }
 
 func (o *outbox) run() {
@@ -193,11 +200,15 @@ func (o *outbox) run() {
 // so that no sequence is used twice or left out.
 func (o *outbox) write(batch []*pending) {
 	buf := make([]byte, 0, len(batch)*entrySize)
-	for i, p := range batch {
-		p.rec.Sequence = o.next + uint64(i)
-		at := len(buf)
-		buf = p.rec.Append(buf)
-		buf = binary.BigEndian.AppendUint32(buf, crc32.ChecksumIEEE(buf[at:]))
+	next := o.next
+	for _, p := range batch {
+		for i := range p.recs {
+			p.recs[i].Sequence = next
+			next++
+			at := len(buf)
+			buf = p.recs[i].Append(buf)
+			buf = binary.BigEndian.AppendUint32(buf, crc32.ChecksumIEEE(buf[at:]))
+		}
 	}
 	o.step("outbox.write")
 	_, err := o.file.WriteAt(buf, o.size)
@@ -213,9 +224,9 @@ func (o *outbox) write(batch []*pending) {
 		return
 	}
 	o.size += int64(len(buf))
-	o.next += uint64(len(batch))
+	o.next = next
 	for _, p := range batch {
-		o.unsent = append(o.unsent, p.rec)
+		o.unsent = append(o.unsent, p.recs...)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"math"
 	"sync"
 	"time"
 
@@ -22,52 +23,6 @@ type proxies struct {
 	by    map[proxyID]*instance
 	drops uint64 // number of the newest
 	lent  uint64 // likewise
-}
-
-// proxyID is one start of a proxy.
-type proxyID struct {
-	wallet agentkeys.Wallet
-	start  [16]byte
-}
-
-// instance is a proxy that watches.
-type instance struct {
-	user   agentkeys.Wallet
-	boot   string // the registration; another one makes the proxy drop everything
-	until  time.Time
-	seen   uint64
-	drops  []owed    // not confirmed, ascending
-	since  time.Time // when the oldest of them was made
-	wake   chan struct{}
-	leases map[loan]loaned
-	more   bool // leases were forgotten to make room: it may hold anything
-}
-
-// owed is a drop that is not confirmed, with the leases that end by it.
-type owed struct {
-	api.Drop
-	leases map[loan]uint64 // to the number that each had
-}
-
-// loan is what a proxy counts its calls by.
-type loan struct {
-	session [16]byte
-	service agentkeys.ServiceID
-	version uint64
-}
-
-// loaned is what allowed a lease, and what a record of its calls says.
-type loaned struct {
-	agent    agentkeys.Wallet // whose session
-	counter  uint64           // of its admission
-	proxy    agentkeys.Wallet
-	admitted uint64           // counter of the proxy's admission
-	grant    uint64           // its version, 0 for an owner's session
-	owner    agentkeys.Wallet // agent part of the slot
-	epoch    agentkeys.Epoch
-	height   uint64
-	until    time.Time
-	number   uint64 // set by lend: the same loan, lent again, has another
 }
 
 // Bounds: a proxy beyond them does not watch, a lease is not given.
@@ -169,7 +124,7 @@ func (p *proxies) lend(id proxyID, l loan, what loaned) bool {
 	return true
 }
 
-// calls gives the records of what a proxy tells, of leases that it was given.
+// calls gives the records of what a proxy tells, one for each of its leases.
 func (p *proxies) calls(id proxyID, user agentkeys.Wallet, boot string, told []api.Calls) (out []record.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -177,15 +132,21 @@ func (p *proxies) calls(id proxyID, user agentkeys.Wallet, boot string, told []a
 	if i == nil || i.boot != boot {
 		return nil
 	}
+	at := map[loan]int{}
 	for _, c := range told {
 		session, err1 := hex.DecodeString(c.Session)
 		service, err2 := agentkeys.ParseServiceID(c.ServiceID)
 		if err1 != nil || err2 != nil || len(session) != 16 || c.Count == 0 {
 			continue
 		}
-		if l, ok := i.leases[loan{[16]byte(session), service, c.Version}]; ok {
-			out = append(out, record.Record{Kind: record.KindCalls, Mode: uint8(modeUse), User: user, Agent: l.agent, Owner: l.owner,
-				Service: service, Version: c.Version, Epoch: l.epoch, Session: [16]byte(session), Height: l.height, Calls: c.Count})
+		l := loan{[16]byte(session), service, c.Version}
+		what, lent := i.leases[l]
+		if n, told := at[l]; told {
+			out[n].Calls += min(c.Count, math.MaxUint32-out[n].Calls)
+		} else if lent {
+			at[l] = len(out)
+			out = append(out, record.Record{Kind: record.KindCalls, Mode: uint8(modeUse), User: user, Agent: what.agent, Owner: what.owner,
+				Service: service, Version: c.Version, Epoch: what.epoch, Session: l.session, Height: what.height, Calls: c.Count})
 		}
 	}
 	return out
@@ -212,44 +173,6 @@ func (p *proxies) drop(user agentkeys.Wallet, t taken) (carriedOut func(context.
 			}
 		}
 		return until(ctx, p.alone)
-	}
-}
-
-// tell has an instance drop what it holds of it; false if it holds nothing of it.
-func (i *instance) tell(t taken) bool {
-	o := owed{t.Drop, i.of(t.from)}
-	if len(o.leases) == 0 && !i.more {
-		return false
-	}
-	if len(i.drops) == 0 {
-		i.since = time.Now()
-	}
-	if len(i.drops) >= maxDrops {
-		i.drops = nil
-		o = owed{api.Drop{Number: t.Number, Reason: t.Reason}, i.of(func(loan, loaned) bool { return true })}
-	}
-	i.drops = append(i.drops, o)
-	i.stir()
-	return true
-}
-
-// of gives the leases that a drop is about.
-func (i *instance) of(from func(loan, loaned) bool) map[loan]uint64 {
-	out := map[loan]uint64{}
-	for l, what := range i.leases {
-		if from(l, what) {
-			out[l] = what.number
-		}
-	}
-	return out
-}
-
-// gone forgets the leases that a confirmed drop ended, unless they were lent again.
-func (i *instance) gone(o owed) {
-	for l, number := range o.leases {
-		if i.leases[l].number == number {
-			delete(i.leases, l)
-		}
 	}
 }
 
@@ -288,12 +211,6 @@ func (p *proxies) news(i *instance) (api.Watched, <-chan struct{}) {
 		out.Drops = append(out.Drops, o.Drop)
 	}
 	return out, i.wake
-}
-
-// stir wakes who waits for this instance.
-func (i *instance) stir() {
-	close(i.wake)
-	i.wake = make(chan struct{})
 }
 
 func until(ctx context.Context, at time.Time) error {

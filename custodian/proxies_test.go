@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"math"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +51,19 @@ func (p *proxyOf) watch(calls ...api.Calls) error {
 		p.last = out
 	}
 	return err
+}
+
+// seenThere is what the custodian knows it to have carried out.
+func (p *proxyOf) seenThere() uint64 {
+	all := p.w.s.proxies
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for id, i := range all.by {
+		if id.wallet == p.claims.Agent {
+			return i.seen
+		}
+	}
+	return 0
 }
 
 // carryOut confirms what the last watch told.
@@ -178,6 +193,55 @@ func TestUseRefuses(t *testing.T) {
 		_, err = w.s.statement(t.Context(), api.Statement{Wire: w.kit.SignUser(proxyKey, b)})
 		wantCode(t, err, signatureInvalid)
 	}
+}
+
+// Calls of one lease become one record, however they are told.
+func TestCallsAreFolded(t *testing.T) {
+	w := newWorld(t)
+	p := w.proxy()
+	u, err := p.use("github")
+	check(t, err)
+	before := len(w.s.outbox.pendingFrom(0, record.MaxSegment))
+	calls := func(n uint32) api.Calls {
+		return api.Calls{Session: u.Session, ServiceID: u.ServiceID, Version: 1, Count: n}
+	}
+	check(t, p.watch(calls(2), calls(0), calls(3)))
+	check(t, p.watch(calls(1), calls(math.MaxUint32)))
+	told := w.s.outbox.pendingFrom(0, record.MaxSegment)[before:]
+	if len(told) != 2 || told[0].Calls != 5 || told[1].Calls != math.MaxUint32 {
+		t.Errorf("on record: %+v", told)
+	}
+}
+
+// A drop counts as carried out only once its last calls are on disk.
+func TestNoConfirmationWithoutItsCalls(t *testing.T) {
+	w := newWorld(t)
+	p := w.proxy()
+	u, err := p.use("github")
+	check(t, err)
+	done := w.revokeScribe()
+	for len(p.last.Drops) == 0 {
+		check(t, p.watch())
+	}
+	p.seen = p.last.Drops[0].Number
+	told := api.Calls{Session: u.Session, ServiceID: u.ServiceID, Version: 1, Count: 3}
+	full, err := os.Open(w.s.outbox.file.Name()) // not for writing
+	check(t, err)
+	defer full.Close()
+	swap := func(f *os.File) (before *os.File) {
+		w.s.outbox.mu.Lock()
+		defer w.s.outbox.mu.Unlock()
+		before, w.s.outbox.file = w.s.outbox.file, f
+		return before
+	}
+	good := swap(full)
+	wantCode(t, p.watch(told), auditUnavailable)
+	swap(good)
+	if p.seenThere() >= p.seen {
+		t.Fatal("confirmed, and its calls are not on record")
+	}
+	check(t, p.watch(told))
+	check(t, <-done)
 }
 
 // revoke has the owner sign, and says when it is acknowledged.

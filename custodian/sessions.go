@@ -136,7 +136,7 @@ func (s *Server) end(ctx context.Context, c token.Claims, in api.End) (struct{},
 		}
 	}
 	if err := s.ended.add(other.ID, c.User, other.Expires); errors.Is(err, errManyEnded) {
-		return struct{}{}, busy.because("Let them end by themselves, or revoke the agent: agentkeys revoke", "%v", err)
+		return struct{}{}, busy.because("Let them end by themselves, or revoke the agent: agentkeys agent revoke NAME", "%v", err)
 	} else if err != nil {
 		s.log.Error("ended sessions", "error", err.Error())
 		return struct{}{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the end of a session cannot be written down")

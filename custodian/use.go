@@ -7,6 +7,7 @@ import (
 
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/credential"
+	"example.org/agentkeys/record"
 	"example.org/agentkeys/statement"
 	"example.org/agentkeys/token"
 )
@@ -96,12 +97,8 @@ func (s *Server) watch(ctx context.Context, proxy token.Claims, in api.Watch) (a
 	if err != nil {
 		return api.Watched{}, err
 	}
-	for _, r := range s.proxies.calls(id, proxy.User, in.Boot, in.Calls) {
-		r.Time, r.Boot = uint64(received.Unix()), s.cfg.State.Boots
-		if _, err := s.outbox.append(r); err != nil {
-			s.log.Error("outbox", "error", err.Error())
-			return api.Watched{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the calls cannot be recorded")
-		}
+	if err := s.recordCalls(s.proxies.calls(id, proxy.User, in.Boot, in.Calls)); err != nil {
+		return api.Watched{}, err
 	}
 	s.proxies.confirm(id, in.Boot, in.Seen)
 	if err := s.allowProxy(ctx, proxy); err != nil {
@@ -126,6 +123,22 @@ func (s *Server) watch(ctx context.Context, proxy token.Claims, in api.Watch) (a
 		case <-wake:
 		}
 	}
+}
+
+// recordCalls has calls on disk before the drop that ended them is confirmed.
+func (s *Server) recordCalls(told []record.Record) error {
+	if len(told) == 0 {
+		return nil
+	}
+	s.step("watch.calls")
+	for i := range told {
+		told[i].Time, told[i].Boot = uint64(time.Now().Unix()), s.cfg.State.Boots
+	}
+	if err := s.outbox.appendAll(told); err != nil {
+		s.log.Error("outbox", "error", err.Error())
+		return auditUnavailable.because("Free disk space on the custodian, then try again", "the calls cannot be recorded")
+	}
+	return nil
 }
 
 // rules tells where a credential may go. The value is opened and cleared here; none
