@@ -7,7 +7,7 @@ FUZZTIME ?= 5s
 BENCH ?= .
 DEMO_ARGS ?=
 
-.PHONY: help setup build smoke demo test vet staticcheck fuzz bench clean
+.PHONY: help setup build smoke demo test model vet staticcheck fuzz bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ demo: setup build ## use, steal, revoke, destroy, verify: the whole story on rea
 
 test: setup build ## every test of every module; ends with "N passed, N failed"
 	@scripts/test.sh
+
+model: ## the Spin model of trees, anchors and chain, with its mutants (needs spin and gcc)
+	@MODEL=required go test -count=1 -p 2 -parallel 2 -v ./model
 
 vet: ## go vet, every module
 	@scripts/each-module.sh go vet -p 2 ./...
