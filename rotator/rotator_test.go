@@ -17,14 +17,14 @@ import (
 
 // courier drives a real rotator over a pipe, as the operator does.
 type courier struct {
-	t     *testing.T
+	t     testing.TB
 	vault agentkeys.VaultID
 	conn  net.Conn
 	pub   channel.PublicKeys
 	done  chan error
 }
 
-func start(t *testing.T) *courier {
+func start(t testing.TB) *courier {
 	t.Helper()
 	c := &courier{t: t, done: make(chan error, 1)}
 	random(c.vault[:])
@@ -110,7 +110,7 @@ func wrappingKey(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint32) e
 	return envelope.WrappingKey{Secret: agentkeys.NewSecret(k), User: user, Epoch: epoch, Version: version}
 }
 
-func parseReceipt(t *testing.T, c *courier, body []byte) (uint8, *agentkeys.Reader) {
+func parseReceipt(t testing.TB, c *courier, body []byte) (uint8, *agentkeys.Reader) {
 	t.Helper()
 	r := agentkeys.NewReader(body[len(body)-96:])
 	s := receipt.ReadSignature(r)
@@ -120,8 +120,11 @@ func parseReceipt(t *testing.T, c *courier, body []byte) (uint8, *agentkeys.Read
 	return body[0], agentkeys.NewReader(body[1 : len(body)-96])
 }
 
-func TestMake(t *testing.T) {
-	c := start(t)
+func TestMake(t *testing.T) { makeJob(t, start(t)) }
+
+// makeJob plays a job of kind make.
+func makeJob(t *testing.T, c *courier) {
+	t.Helper()
 	to := wrappingKey(agentkeys.Wallet{1}, 1, 1)
 	frames := c.seal(rotation.Job{Kind: rotation.Make, To: to}.Append(nil))
 	typ, body := c.run(&frames)
@@ -143,7 +146,7 @@ type moveJob struct {
 	from, to envelope.DEK
 }
 
-func newMove(t *testing.T, c *courier, n int) *moveJob {
+func newMove(t testing.TB, c *courier, n int) *moveJob {
 	t.Helper()
 	user := agentkeys.Wallet{1}
 	m := &moveJob{from: envelope.NewDEK(), to: envelope.NewDEK()}
@@ -181,7 +184,7 @@ func (m *moveJob) messages() [][]byte {
 
 // move plays a whole job and returns the rows of its receipts and the envelopes;
 // ok is false when the rotator died.
-func (m *moveJob) play(t *testing.T, c *courier) (rows []receipt.Row, sealed [][]byte, ok bool) {
+func (m *moveJob) play(t testing.TB, c *courier) (rows []receipt.Row, sealed [][]byte, ok bool) {
 	t.Helper()
 	frames := c.seal(m.messages()...)
 	for len(rows) < len(m.entries) {
@@ -208,22 +211,27 @@ func (m *moveJob) play(t *testing.T, c *courier) (rows []receipt.Row, sealed [][
 
 func TestMove(t *testing.T) {
 	for _, n := range []int{1, receipt.MaxRows, receipt.MaxRows + 1, 3 * receipt.MaxRows} {
-		c := start(t)
-		m := newMove(t, c, n)
-		rows, sealed, ok := m.play(t, c)
-		if !ok || len(rows) != n {
-			t.Fatalf("%d rows: moved %d", n, len(rows))
+		moveAndCheck(t, start(t), n)
+	}
+}
+
+// moveAndCheck plays a job that moves n entries, and opens what comes.
+func moveAndCheck(t *testing.T, c *courier, n int) {
+	t.Helper()
+	m := newMove(t, c, n)
+	rows, sealed, ok := m.play(t, c)
+	if !ok || len(rows) != n {
+		t.Fatalf("%d rows: moved %d", n, len(rows))
+	}
+	for i, row := range rows {
+		at := envelope.Place{User: m.job.To.User, Service: row.Service, Agent: row.Agent, Epoch: 2, Blob: row.NewBlob, Version: 3}
+		plain, err := envelope.Open(c.vault, m.to, m.job.ToID, at, sealed[i])
+		if err != nil || !bytes.Equal(plain, []byte{byte(i), 7}) || envelope.HashOf(sealed[i]) != row.NewHash {
+			t.Fatalf("row %d does not open: %v", i, err)
 		}
-		for i, row := range rows {
-			at := envelope.Place{User: m.job.To.User, Service: row.Service, Agent: row.Agent, Epoch: 2, Blob: row.NewBlob, Version: 3}
-			plain, err := envelope.Open(c.vault, m.to, m.job.ToID, at, sealed[i])
-			if err != nil || !bytes.Equal(plain, []byte{byte(i), 7}) || envelope.HashOf(sealed[i]) != row.NewHash {
-				t.Fatalf("row %d does not open: %v", i, err)
-			}
-		}
-		if typ, _ := c.ask(rotation.Hello, nil); typ != rotation.Hello {
-			t.Fatal("rotator died after a good job")
-		}
+	}
+	if typ, _ := c.ask(rotation.Hello, nil); typ != rotation.Hello {
+		t.Fatal("rotator died after a good job")
 	}
 }
 
@@ -266,24 +274,30 @@ func TestWrap(t *testing.T) {
 		v  uint32
 		ok bool
 	}{"next version": {1, 2, true}, "same version": {1, 1, false}, "another epoch": {2, 2, false}} {
-		t.Run(name, func(t *testing.T) {
-			c := start(t)
-			dek, user := envelope.NewDEK(), agentkeys.Wallet{1}
-			j := rotation.Job{Kind: rotation.Wrap, From: wrappingKey(user, 1, 1), To: wrappingKey(user, tc.to, tc.v), FromID: dek.ID(c.vault)}
-			j.FromSealed, _ = j.From.Wrap(c.vault, dek)
-			frames := c.seal(j.Append(nil))
-			typ, body := c.run(&frames)
-			if (typ == rotation.Receipt) != tc.ok {
-				t.Fatalf("answer has type %d", typ)
-			}
-			if tc.ok {
-				_, r := parseReceipt(t, c, body)
-				w := receipt.ReadRewrapped(r)
-				if _, err := j.To.Unwrap(c.vault, j.FromID, w.Wrapped); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
+		t.Run(name, func(t *testing.T) { wrapJob(t, start(t), tc.to, tc.v, tc.ok) })
+	}
+}
+
+// wrapJob plays a job that wraps a data key again, which ok says goes through.
+func wrapJob(t *testing.T, c *courier, to agentkeys.Epoch, version uint32, ok bool) {
+	t.Helper()
+	dek, user := envelope.NewDEK(), agentkeys.Wallet{1}
+	j := rotation.Job{Kind: rotation.Wrap, From: wrappingKey(user, 1, 1), To: wrappingKey(user, to, version), FromID: dek.ID(c.vault)}
+	var err error
+	if j.FromSealed, err = j.From.Wrap(c.vault, dek); err != nil {
+		t.Fatal(err)
+	}
+	frames := c.seal(j.Append(nil))
+	typ, body := c.run(&frames)
+	if (typ == rotation.Receipt) != ok {
+		t.Fatalf("answer has type %d", typ)
+	}
+	if ok {
+		_, r := parseReceipt(t, c, body)
+		w := receipt.ReadRewrapped(r)
+		if _, err := j.To.Unwrap(c.vault, j.FromID, w.Wrapped); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
