@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,11 +65,11 @@ func (a *app) printDoctor(w io.Writer, r doctorReport) {
 			fmt.Fprintf(w, "                 next: %s\n", f.Next)
 		}
 	}
-	fmt.Fprintln(w, "\nPrograms of your own user id can:")
+	fmt.Fprintln(w, "\nWhat your own user id can still do, so every program of yours can:")
 	for _, s := range r.SameUser {
 		fmt.Fprintln(w, "  -", s)
 	}
-	fmt.Fprintln(w, "They cannot, through custodian and proxy:")
+	fmt.Fprintln(w, "They cannot, through custodian and proxy and before you type it for them:")
 	for _, s := range r.Cannot {
 		fmt.Fprintln(w, "  -", s)
 	}
@@ -104,6 +105,9 @@ func (a *app) examineVault(ctx context.Context, c *client.Client, p profile, r *
 	r.Limits = v.Protected
 	out = append(out, finding{"custodian", "ok", fmt.Sprintf("answers with the pinned certificate, verified to block %d", v.Height), ""})
 	out = append(out, a.examineNode(ctx, p))
+	if self := insideRun(); self != "" {
+		return append(out, finding{"session", "ok", "inside run --agent " + self + ": the owner's is not used here", ""})
+	}
 	kept, err := a.resumed()
 	if err != nil {
 		return append(out, finding{"session", "warn", "you are not logged in", "agentkeys login"})
@@ -111,7 +115,11 @@ func (a *app) examineVault(ctx context.Context, c *client.Client, p profile, r *
 	w, err := kept.WhoAmI(ctx)
 	switch {
 	case err == nil:
-		out = append(out, finding{"session", "ok", "until " + when(w.Expires), ""})
+		out = append(out, finding{"session", "ok", "until " + when(w.Expires) + "; after that commands ask for your wallet", ""},
+			finding{"clock", "ok", fmt.Sprintf("within %d s of the custodian's", int(api.ProofWindow.Seconds())), ""})
+		if l, err := kept.List(ctx); err == nil {
+			out = append(out, a.examineAgents(l, w.User), a.examineAdmission(ctx, l), examineList(l))
+		}
 	case strings.Contains(err.Error(), "clock"):
 		out = append(out, finding{"clock", "FAIL", "this machine's clock differs from the custodian's by more than a minute", "set it right"})
 	default:
@@ -145,6 +153,61 @@ func (a *app) examineWallet() finding {
 		return finding{"wallet", "warn", "its passphrase is in " + os.Getenv("AGENTKEYS_PASSPHRASE_FILE") + ", which programs of your user id can read", "unset AGENTKEYS_PASSPHRASE_FILE where agents run"}
 	}
 	return finding{"wallet", "ok", "opened by your passphrase", ""}
+}
+
+// examineAgents looks for agents' keys that are of no use any more, and live agents
+// whose key is elsewhere.
+func (a *app) examineAgents(l api.Listing, owner string) finding {
+	here, now := a.agentNames(), time.Now()
+	var dead []string
+	elsewhere, live := 0, 0
+	for wallet, name := range here {
+		i := slices.IndexFunc(l.Agents, func(r api.Agent) bool { return r.Agent == wallet })
+		if i < 0 || l.Agents[i].Expires <= uint64(now.Unix()) {
+			dead = append(dead, name)
+		} else {
+			live++
+		}
+	}
+	for _, r := range l.Agents {
+		if r.Role == "agent" && r.Agent != owner && r.Expires > uint64(now.Unix()) && here[r.Agent] == "" {
+			elsewhere++
+		}
+	}
+	says := fmt.Sprintf("%d with a key in %s, readable by your user id", live, a.path("agents"))
+	if elsewhere > 0 {
+		says += fmt.Sprintf("; %d admitted whose key is not here", elsewhere)
+	}
+	if len(dead) > 0 {
+		slices.Sort(dead)
+		return finding{"agents", "warn", says + "; not admitted any more: " + strings.Join(dead, ", "), "agentkeys agent remove " + dead[0] + ", or admit it again: agentkeys agent add " + dead[0]}
+	}
+	return finding{"agents", "ok", says, ""}
+}
+
+// examineAdmission says until when the proxies of this user are let in.
+func (a *app) examineAdmission(ctx context.Context, l api.Listing) finding {
+	s, err := a.proxyState(ctx)
+	if err != nil {
+		return finding{"admission", "ok", "no proxy runs that would need one", ""}
+	}
+	for _, r := range l.Agents {
+		if r.Agent == s.Wallet && r.Role == "proxy" && r.Expires > uint64(time.Now().Unix()) {
+			if left := time.Until(time.Unix(int64(r.Expires), 0)); left < proxyRenew {
+				return finding{"admission", "warn", "the proxy is admitted until " + when(r.Expires), "agentkeys proxy stop, then start: that renews it"}
+			}
+			return finding{"admission", "ok", "the proxy is admitted until " + when(r.Expires), ""}
+		}
+	}
+	return finding{"admission", "FAIL", "the proxy that runs is not admitted", "agentkeys proxy stop, then start"}
+}
+
+// examineList says whether what the vault shows is proven complete.
+func examineList(l api.Listing) finding {
+	if !l.Complete {
+		return finding{"list", "warn", "what the vault lists is not proven complete: the proven counts differ", "ask again; if it stays so: agentkeys verify"}
+	}
+	return finding{"list", "ok", held(l), ""}
 }
 
 // examineFiles looks for files that other users can read.
@@ -196,10 +259,16 @@ func (a *app) sameUser() (can, cannot []string) {
 		"list names and records, and store new names, while your session in " + a.path("sessions") + " lives",
 		"use your credentials through a running proxy in that session, to the hosts you named",
 		"read the environment of commands under run, with what --env handed over",
-		"delete or change your files, and stop your processes",
+		"start a command on your terminal that asks for your passphrase: it says which one, type it for no other",
+		"put another program in the place of agentkeys, or another vault into your profile, for what you store and type next",
+		"delete or change your files, end your session, and stop your processes",
 	}
-	if stack, err := os.Stat(a.path("dev")); err == nil && stack.IsDir() {
-		can = append(can, "read the development stack's seed and anchor in "+a.path("dev")+", and with them EVERYTHING")
+	dir := a.path("dev")
+	if p, err := a.loadProfile(); err == nil {
+		dir = orID(p.Dev, dir)
+	}
+	if stack, err := os.Stat(dir); err == nil && stack.IsDir() {
+		can = append(can, "read the development stack's seed and anchor in "+dir+", and with them EVERYTHING")
 	}
 	switch {
 	case a.unlock() == unlockFile:
@@ -249,6 +318,9 @@ func (a *app) overview(ctx context.Context) (s overview, err error) {
 	}
 	s.Red = []string{}
 	s.Session, s.Proxy = "none; agentkeys login", "not running; agentkeys proxy start"
+	if self := insideRun(); self != "" {
+		s.Session = "inside run --agent " + self + ": the owner's is not used here"
+	}
 	if kept, err := a.resumed(); err == nil {
 		if w, err := kept.WhoAmI(ctx); err == nil {
 			s.Session = w.Role + ", until " + when(w.Expires)

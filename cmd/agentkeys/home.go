@@ -40,6 +40,8 @@ type app struct {
 	pass        agentkeys.Secret // asked for once
 	socketName  string           // of a proxy beside the profile's, for bench
 	newUnlock   string           // where init puts a new wallet's passphrase
+	typed       []string         // the command line
+	over        bool             // the session has ended, so the wallet is asked for
 }
 
 // profile says where a vault is.
@@ -161,11 +163,15 @@ func (a *app) owner(ctx context.Context) (*client.Client, error) {
 	if c, _, err = a.dial(); err != nil {
 		return nil, err
 	}
+	a.over = true
 	return c, a.login(ctx, c, 0)
 }
 
-// resumed is a client with the session that is kept here, live or not.
+// resumed is a client with the owner's session that is kept here, live or not.
 func (a *app) resumed() (*client.Client, error) {
+	if err := outsideRun(); err != nil {
+		return nil, err
+	}
 	c, _, err := a.dial()
 	if err != nil {
 		return nil, err
@@ -214,7 +220,7 @@ func (a *app) openWallet() (eip712.Key, error) {
 	} else if err != nil {
 		return eip712.Key{}, err
 	}
-	pass, err := a.passphrase(askPassphrase)
+	pass, err := a.passphrase(a.askPassphrase)
 	if err != nil {
 		return eip712.Key{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/proxy"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +40,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	a := &app{in: in, out: out, err: errOut}
+	a := &app{in: in, out: out, err: errOut, typed: args}
 	root := rootCommand(a)
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -100,7 +101,14 @@ func rootCommand(a *app) *cobra.Command {
 		Example:       "  agentkeys dev start && agentkeys init\n  agentkeys store github --host api.github.com\n  agentkeys agent add scribe && agentkeys grant github --to scribe\n  agentkeys proxy start && agentkeys run --with github --agent scribe -- curl https://api.github.com/user",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			// A wallet's key, a passphrase or a value may come into this memory. What run starts
+			// keeps its own limits; the values there are its command's anyway.
+			if c.Name() != "run" {
+				if err := proxy.Harden(); err != nil {
+					return err
+				}
+			}
 			return a.locate()
 		},
 	})
@@ -149,16 +157,20 @@ func (a *app) data(v any, human func(io.Writer)) error {
 	return nil
 }
 
+// commit is what this program was built from; the linker writes it, scripts/build.sh.
+var commit string
+
 func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: exactly(0, "no arguments"), Example: "  agentkeys version",
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
 				Module string `json:"module"`
+				Commit string `json:"commit"`
 				Go     string `json:"go"`
-			}{"example.org/agentkeys", "unknown"}
+			}{"example.org/agentkeys", orID(commit, "unknown"), "unknown"}
 			if bi, ok := debug.ReadBuildInfo(); ok {
 				v.Go = bi.GoVersion
 			}
-			return a.data(v, func(w io.Writer) { fmt.Fprintf(w, "agentkeys (%s)\n", v.Go) })
+			return a.data(v, func(w io.Writer) { fmt.Fprintf(w, "agentkeys %s (%s)\n", v.Commit, v.Go) })
 		}}
 }

@@ -48,7 +48,7 @@ func (a *app) proxySecrets(cl *client.Client) (in proxyInput, err error) {
 		return in, err
 	}
 	in.User, in.Socket = cl.User().String(), a.socket()
-	pass, err := a.passphrase(askPassphrase)
+	pass, err := a.passphrase(a.askPassphrase)
 	if err != nil {
 		return in, err
 	}

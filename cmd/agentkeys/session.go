@@ -122,6 +122,9 @@ func logoutCommand(a *app) *cobra.Command {
 
 // logout forgets the session, and ends it where the custodian can be reached in time.
 func (a *app) logout(ctx context.Context) (ended bool, err error) {
+	if err := outsideRun(); err != nil {
+		return false, err
+	}
 	c, err := a.resumed()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -46,7 +46,8 @@ func terminal(t *testing.T, args ...string) (*os.File, *exec.Cmd) {
 }
 
 // onTerminal is what runs there: "child" runs "count" as agentkeys run runs a command,
-// "choose" asks for a new passphrase.
+// "choose" asks for a new passphrase, "ask" for that of a command line, "memory" runs a
+// command and says whether its memory is open.
 func onTerminal() {
 	switch os.Args[1] {
 	case "child":
@@ -57,6 +58,12 @@ func onTerminal() {
 		fmt.Printf("got %q\n", b)
 		a := &app{err: os.Stdout}
 		os.Exit(a.report(err))
+	case "ask":
+		a := &app{over: os.Args[2] == "true", typed: os.Args[3:]}
+		_, err := a.askPassphrase()
+		os.Exit((&app{err: os.Stdout}).report(err))
+	case "memory":
+		openMemory(os.Args[2:])
 	case "paint":
 		plain := &app{out: new(strings.Builder)}
 		asJSON := &app{out: os.Stdout, json: true}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"example.org/agentkeys"
 	"github.com/zalando/go-keyring"
@@ -118,7 +120,26 @@ func (a *app) passphrase(ask func() ([]byte, error)) (agentkeys.Secret, error) {
 	return a.pass, nil
 }
 
-func askPassphrase() ([]byte, error) { return askTerminal("Passphrase of your wallet: ") }
+// askPassphrase says what is asked for: an agent that shares the user id may start a
+// command on its owner's terminal.
+func (a *app) askPassphrase() ([]byte, error) {
+	return askTerminal(a.asked() + "Passphrase of your wallet: ")
+}
+
+// asked is the command line as it may be shown on a terminal.
+func (a *app) asked() string {
+	line := "agentkeys"
+	for _, w := range a.typed {
+		if q := strconv.QuoteToASCII(w); w == "" || q != `"`+w+`"` || strings.ContainsRune(w, ' ') {
+			w = q
+		}
+		line += " " + w
+	}
+	if a.over {
+		return line + "\nThere is no live session of yours, so it needs your wallet.\n"
+	}
+	return line + "\n"
+}
 
 // chooseTwice asks for a new passphrase twice: a slip in it would lock the wallet for
 // good.

@@ -157,6 +157,9 @@ func (a *app) initWallet(ctx context.Context) (agentkeys.Wallet, error) {
 
 func (a *app) newOrOpenWallet() (eip712.Key, error) {
 	if _, err := os.Stat(a.path("wallet.json")); err == nil {
+		if has := a.unlock(); a.newUnlock != unlockOwner && a.newUnlock != has {
+			return eip712.Key{}, usageError{fmt.Errorf("init: there is a wallet already, opened by %s; for another set AGENTKEYS_HOME", unlockText[has])}
+		}
 		return a.openWallet()
 	}
 	k, err := eip712.NewKey()

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/client"
+)
+
+// wary is a custodian as an owner's live session sees it. It notes every request, and
+// gives and changes nothing that needs presence.
+type wary struct {
+	mu    sync.Mutex
+	asked []string // paths of requests in the owner's session
+	grave []string // what would reveal, overwrite, grant or revoke
+	list  api.Listing
+}
+
+const ownerToken = "the-owner's-session"
+
+func (w *wary) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(io.LimitReader(r.Body, api.MaxRequest))
+	if r.Header.Get("Authorization") == "Bearer "+ownerToken {
+		w.mu.Lock()
+		w.asked = append(w.asked, r.URL.Path)
+		w.mu.Unlock()
+	}
+	switch r.URL.Path {
+	case api.PathVault:
+		api.Reply(rw, api.Vault{VaultID: strings.Repeat("07", 32), ChainID: "c", Protected: "nothing"})
+	case api.PathChallenge:
+		api.Reply(rw, api.Challenge{Nonce: make([]byte, 32)})
+	case api.PathWhoAmI:
+		api.Reply(rw, api.WhoAmI{User: w.list.Agents[0].Agent, Role: "owner", Expires: uint64(time.Now().Add(time.Hour).Unix())})
+	case api.PathList:
+		api.Reply(rw, w.list)
+	case api.PathTagKey:
+		api.Reply(rw, api.TagKey{Key: make([]byte, 32)})
+	case api.PathRules:
+		api.Reply(rw, api.Rules{Kind: 1, Hosts: []api.Host{{Pattern: "api.github.com", Port: 443}}})
+	case api.PathReads:
+		api.Reply(rw, api.Reads{})
+	case api.PathSessions:
+		api.Reply(rw, api.Sessions{Sessions: []api.SessionInfo{{ID: strings.Repeat("ab", 16), Role: "agent"}}})
+	case api.PathWrite:
+		var in api.Write
+		if json.Unmarshal(body, &in) != nil || in.Previous != 0 || in.Presence != nil {
+			w.note(r.URL.Path)
+		}
+		api.Fail(rw, &api.Error{Status: 409, Code: "conflict", Message: "it is stored already"})
+	default: // statements, readings, ends of sessions, logins of the owner's wallet
+		var in struct {
+			Presence *api.Presence `json:"presence"`
+			Wire     []byte        `json:"wire"`
+		}
+		if json.Unmarshal(body, &in) != nil || in.Presence != nil || len(in.Wire) != 0 || r.URL.Path == api.PathRead {
+			w.note(r.URL.Path)
+		}
+		api.Fail(rw, &api.Error{Status: 403, Code: "presence_required", Message: "sign for it"})
+	}
+}
+
+func (w *wary) note(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.grave = append(w.grave, path)
+}
+
+// take gives what was noted since the last time.
+func (w *wary) take() (asked, grave []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked, grave = w.asked, w.grave
+	w.asked, w.grave = nil, nil
+	return asked, grave
+}
+
+// guarded makes a home whose owner is logged in, with an agent scribe and a credential
+// github, at a wary custodian. The owner's passphrase is nowhere in it.
+func guarded(t *testing.T) (*app, *wary) {
+	t.Helper()
+	w := &wary{}
+	srv := httptest.NewTLSServer(w)
+	t.Cleanup(srv.Close)
+	pin := sha256.Sum256(srv.Certificate().Raw)
+	home, err := os.MkdirTemp("", "ak") // short: a socket's path has its limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	a := &app{home: home}
+	wallet := testWallet(t, "right")
+	scribe, err := a.newAgent("scribe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Hour)
+	w.list = api.Listing{Complete: true,
+		Credentials: []api.Item{{Service: "github", ServiceID: strings.Repeat("01", 32), Agent: wallet.Wallet, Version: 3, Epoch: 1}},
+		Epochs:      []api.Epoch{{Epoch: 1, State: "active"}},
+		Agents: []api.Agent{{Agent: wallet.Wallet, Role: "agent", Counter: 1, Expires: 1 << 40},
+			{Agent: scribe.String(), Role: "agent", Counter: 1, Expires: uint64(until.Unix())}},
+		Grants: []api.Grant{{Service: "github", ServiceID: strings.Repeat("01", 32), Agent: scribe.String(), Mode: "use", Slot: "shared", Version: 1, Live: true, Expires: uint64(until.Unix())}}}
+	key := make([]byte, 32)
+	for name, v := range map[string]any{
+		"profiles/default.json": profile{Custodian: srv.URL, Pin: hex.EncodeToString(pin[:]), VaultID: strings.Repeat("07", 32), ChainID: "c"},
+		"wallet.json":           wallet,
+		"sessions/default.json": client.State{User: wallet.Wallet, Agent: wallet.Wallet, Token: ownerToken, Key: key, Expires: until.Unix()},
+	} {
+		if err := a.writeJSON(v, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(a.path("new.txt"), []byte("new value\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return a, w
+}
+
+// snapshot is every file of a home.
+func (a *app) snapshot(t *testing.T) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(a.home, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files = append(files, fmt.Sprintf("%s %x", path, sha256.Sum256(b)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// typed is what an agent types for each command; commands that are not here take no
+// arguments.
+var typed = map[string][]string{
+	"init":             {"init", "init --insecure-file", "init --keychain"},
+	"login":            {"login", "login --for 30d"},
+	"whoami":           {"whoami", "whoami --agent biller"},
+	"session end":      {"session end ab"},
+	"profile add":      {"profile add mine HOME/profiles/default.json"},
+	"profile use":      {"profile use default"},
+	"store":            {"store github --file HOME/new.txt", "store github --file HOME/new.txt --agent scribe"},
+	"list":             {"list", "list --json", "list --profile default"},
+	"delete":           {"delete github"},
+	"read":             {"read github --reveal", "read github --reveal --slot scribe", "read github --reveal --profile default", "read github --reveal --agent biller"},
+	"replace":          {"replace github --file HOME/new.txt", "replace github --host evil.test --file HOME/new.txt", "replace github --file HOME/new.txt --check https://api.github.com/"},
+	"import":           {"import HOME/new.env"},
+	"run":              {"run --env github --agent biller -- env", "run --with github --agent biller -- env"},
+	"proxy start":      {"proxy start", "proxy start --resolve api.github.com:443=127.0.0.1:1"},
+	"proxy ca install": {"proxy ca install --yes"},
+	"proxy ca remove":  {"proxy ca remove --yes"},
+	"explain":          {"explain scribe https://api.github.com/user"},
+	"agent add":        {"agent add thief", "agent add scribe --for 300d"},
+	"agent show":       {"agent show scribe"},
+	"agent revoke":     {"agent revoke scribe"},
+	"agent remove":     {"agent remove scribe"},
+	"grant":            {"grant github --to scribe --reveal", "grant github --to scribe --for 300d"},
+	"grant revoke":     {"grant revoke github --to scribe"},
+	"epoch rotate":     {"epoch rotate"},
+	"config show":      {"config show --origin"},
+	"verify":           {"verify --write-viewing-key HOME/viewing"},
+	"bench read":       {"bench read --clients 1 --duration 50ms"},
+	"bench write":      {"bench write --clients 1 --duration 50ms"},
+	"bench use":        {"bench use --clients 1 --duration 50ms"},
+	"bench rotate":     {"bench rotate"},
+	"dev status":       {"dev status"},
+	"proxy serve":      {"proxy serve"},
+	"audit list":       {"audit list"},
+	"epoch list":       {"epoch list"},
+	"agent list":       {"agent list"},
+	"grant list":       {"grant list"},
+	"session list":     {"session list"},
+	"profile list":     {"profile list"},
+	"proxy status":     {"proxy status"},
+	"proxy stop":       {"proxy stop"},
+	"logout":           {"logout"},
+	"status":           {"status"},
+	"doctor":           {"doctor"},
+	"exposure":         {"exposure"},
+	"version":          {"version"},
+}
+
+// What does nothing with the vault of this home, so an agent may as well start it.
+var harmless = []string{"man", "demo", "demo agent", "dev start", "dev stop", "dev reset"}
+
+// lines are the command lines for every command of the tree.
+func agentLines(t *testing.T, home string) (lines [][]string) {
+	t.Helper()
+	for _, c := range commands(rootCommand(&app{})) {
+		name := strings.TrimPrefix(strings.TrimPrefix(c.CommandPath(), "agentkeys"), " ")
+		if c.HasSubCommands() && typed[name] == nil || slices.Contains(harmless, name) || strings.HasPrefix(c.Name(), "__") || c.Hidden && typed[name] == nil {
+			continue
+		}
+		if typed[name] == nil {
+			t.Errorf("nobody tried what an agent gets from: agentkeys %s", name)
+		}
+		for _, l := range typed[name] {
+			lines = append(lines, strings.Fields(strings.ReplaceAll(l, "HOME", home)))
+		}
+	}
+	return lines
+}
+
+// typeLine runs the real command, without a terminal.
+func typeLine(t *testing.T, a *app, inside bool, line []string) (out string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "agentkeys", line...) // TestMain has put it into PATH
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.home, "AGENTKEYS_HOME=" + a.home, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent"}
+	if inside {
+		cmd.Env = append(cmd.Env, "AGENTKEYS_RUN=scribe")
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	b, _ := cmd.CombinedOutput()
+	return string(b)
+}
+
+// Inside run no command of the tree speaks to the custodian in the owner's session, and
+// none changes anything of the owner's.
+func TestInsideRunThereIsNoOwner(t *testing.T) {
+	a, w := guarded(t)
+	before := a.snapshot(t)
+	for _, line := range agentLines(t, a.home) {
+		out := typeLine(t, a, true, line)
+		if asked, grave := w.take(); len(asked)+len(grave) > 0 {
+			t.Errorf("%v: asked %v %v: %s", line, asked, grave, out)
+		}
+		if after := a.snapshot(t); !slices.Equal(before, after) {
+			t.Fatalf("%v changed %v into %v: %s", line, before, after, out)
+		}
+	}
+	// The test would see it if the owner were there.
+	typeLine(t, a, false, []string{"list"})
+	if asked, _ := w.take(); len(asked) == 0 {
+		t.Error("outside run nobody asks in the owner's session: this test cannot fail")
+	}
+}
+
+// Where an agent takes the mark away it has the owner's session as every program of the
+// user id has, and with it nothing that reveals, overwrites, grants or revokes.
+func TestWithoutPassphraseNothingIsSigned(t *testing.T) {
+	a, w := guarded(t)
+	for _, line := range agentLines(t, a.home) {
+		if line[0] == "logout" {
+			continue // ends the session, as deleting its file does
+		}
+		out := typeLine(t, a, false, line)
+		if _, grave := w.take(); len(grave) > 0 {
+			t.Errorf("%v reaches %v: %s", line, grave, out)
+		}
+	}
+	pass := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(pass, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]int{"wrong": 0, "right": 1} {
+		if err := os.WriteFile(pass, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "agentkeys", "epoch", "rotate")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.home, "AGENTKEYS_HOME=" + a.home, "AGENTKEYS_PASSPHRASE_FILE=" + pass}
+		out, _ := cmd.CombinedOutput()
+		if _, grave := w.take(); len(grave) != want {
+			t.Errorf("with the %s passphrase %v is reached: %s", content, grave, out)
+		}
+	}
+}
+
+// A wallet whose key nobody has here cannot be made to sign by another file beside it.
+func TestPassphraseOfAnotherWalletOpensNothing(t *testing.T) {
+	a, _ := guarded(t)
+	var f walletFile
+	if err := a.readJSON(&f, "wallet.json"); err != nil {
+		t.Fatal(err)
+	}
+	f.Unlock = unlockFile // an agent says that the passphrase is in a file, and writes one
+	if err := a.writeJSON(passphraseFile{passphraseLabel, "guess"}, "wallet.passphrase"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.writeJSON(f, "wallet.json"); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := a.openWallet(); err == nil {
+		t.Errorf("opened %v", k.Wallet())
+	}
+}
