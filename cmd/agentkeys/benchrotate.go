@@ -88,6 +88,7 @@ func (a *app) benchRotate(ctx context.Context, count int) (r benchRotated, err e
 			return r, err
 		}
 		r.note(u, agentkeys.Epoch(active), time.Since(began).Seconds())
+		stack = stackProcesses(p.Dev) // the rotator starts with the first job
 		for pid, name := range stack {
 			if name == "agentkeys-rotator" {
 				r.Rotator = max(r.Rotator, readCost(pid).rss)
@@ -96,7 +97,7 @@ func (a *app) benchRotate(ctx context.Context, count int) (r benchRotated, err e
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 	r.PerSecond = float64(r.Count) / r.Seconds
