@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"agentkeys": main, "on-terminal": onTerminal})
+	testscript.Main(m, map[string]func(){"agentkeys": main, "on-terminal": onTerminal, "typist": typist})
 }
 
 // TestScripts plays testdata/*.txtar. Each script has a home of its own with a wallet

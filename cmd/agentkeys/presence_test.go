@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -221,26 +222,69 @@ func agentLines(t *testing.T, home string) (lines [][]string) {
 	return lines
 }
 
-// typeLine runs the real command, without a terminal.
-func typeLine(t *testing.T, a *app, inside bool, line []string) (out string) {
+// typing is an agent at work: command lines typed one after another, without a
+// terminal.
+type typing struct {
+	in  *json.Encoder
+	out *json.Decoder
+}
+
+// typist is the program of an agent: it carries out command lines as agentkeys does.
+func typist() {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var line []string
+		if in.Decode(&line) != nil {
+			return
+		}
+		var said bytes.Buffer
+		run(line, strings.NewReader(""), &said, &said)
+		_ = out.Encode(said.String())
+	}
+}
+
+func startTypist(t *testing.T, a *app, inside bool) typing {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "agentkeys", line...) // TestMain has put it into PATH
+	cmd := exec.CommandContext(t.Context(), "typist") // TestMain has put it into PATH
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.home, "AGENTKEYS_HOME=" + a.home, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent"}
 	if inside {
 		cmd.Env = append(cmd.Env, "AGENTKEYS_RUN=scribe")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	b, _ := cmd.CombinedOutput()
-	return string(b)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+	return typing{json.NewEncoder(in), json.NewDecoder(out)}
+}
+
+// line types one and gives what it printed.
+func (s typing) line(t *testing.T, words []string) (said string) {
+	t.Helper()
+	if err := s.in.Encode(words); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.out.Decode(&said); err != nil {
+		t.Fatalf("%v: %v", words, err)
+	}
+	return said
 }
 
 // Inside run no command of the tree speaks to the custodian in the owner's session, and
 // none changes anything of the owner's.
 func TestInsideRunThereIsNoOwner(t *testing.T) {
 	a, w := guarded(t)
-	before := a.snapshot(t)
+	before, agent := a.snapshot(t), startTypist(t, a, true)
 	for _, line := range agentLines(t, a.home) {
-		out := typeLine(t, a, true, line)
+		out := agent.line(t, line)
 		if asked, grave := w.take(); len(asked)+len(grave) > 0 {
 			t.Errorf("%v: asked %v %v: %s", line, asked, grave, out)
 		}
@@ -249,7 +293,7 @@ func TestInsideRunThereIsNoOwner(t *testing.T) {
 		}
 	}
 	// The test would see it if the owner were there.
-	typeLine(t, a, false, []string{"list"})
+	startTypist(t, a, false).line(t, []string{"list"})
 	if asked, _ := w.take(); len(asked) == 0 {
 		t.Error("outside run nobody asks in the owner's session: this test cannot fail")
 	}
@@ -259,11 +303,12 @@ func TestInsideRunThereIsNoOwner(t *testing.T) {
 // user id has, and with it nothing that reveals, overwrites, grants or revokes.
 func TestWithoutPassphraseNothingIsSigned(t *testing.T) {
 	a, w := guarded(t)
+	agent := startTypist(t, a, false)
 	for _, line := range agentLines(t, a.home) {
 		if line[0] == "logout" {
 			continue // ends the session, as deleting its file does
 		}
-		out := typeLine(t, a, false, line)
+		out := agent.line(t, line)
 		if _, grave := w.take(); len(grave) > 0 {
 			t.Errorf("%v reaches %v: %s", line, grave, out)
 		}
