@@ -75,6 +75,7 @@ func (s *Server) give(ctx context.Context, c token.Claims, w want, lend func(ver
 		return api.Value{}, verdict{}, auditUnavailable.because("Free disk space on the custodian, then try again", "the read cannot be recorded, so it is not allowed")
 	}
 	if lend != nil {
+		s.step("read.lend")
 		if err := lend(v); err != nil {
 			clear(plain)
 			return api.Value{}, verdict{}, err
