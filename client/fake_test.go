@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,7 @@ type fakeCustodian struct {
 	mu       sync.Mutex
 	user     agentkeys.Wallet
 	nonces   map[string]bool
-	session  ed25519.PublicKey
+	sessions []ed25519.PublicKey // a session lives on when its client logs in again
 	held     map[string]api.Write
 	versions map[string]uint64
 	wires    [][]byte
@@ -49,6 +50,7 @@ type fakeCustodian struct {
 
 	// What a lying or troubled custodian does instead.
 	receipt func(record.ReadReceipt) record.ReadReceipt
+	used    func(*api.Used)
 	sealTo  func(pub []byte) []byte
 	fail    func(path string, n int) error
 }
@@ -63,6 +65,7 @@ func newCustodian(t *testing.T) *fakeCustodian {
 	mux.HandleFunc("POST "+api.PathLogin, f.login)
 	mux.HandleFunc("POST "+api.PathStatement, f.statement)
 	for path, serve := range map[string]func([]byte) (any, error){
+		api.PathUse: f.use, api.PathWatch: f.watch, api.PathRules: f.rules, api.PathSessions: f.listSessions, api.PathEnd: f.end,
 		api.PathRead: f.read, api.PathWrite: f.write, api.PathList: f.list, api.PathReads: f.reads,
 		api.PathWhoAmI: func([]byte) (any, error) { return api.WhoAmI{User: f.user.String(), Role: "owner"}, nil },
 		api.PathTagKey: func([]byte) (any, error) { return api.TagKey{Key: f.tag.Reveal()}, nil },
@@ -132,7 +135,7 @@ func (f *fakeCustodian) login(w http.ResponseWriter, r *http.Request) {
 		f.t.Error(err)
 		return
 	}
-	f.user, f.session = user, in.SessionKey
+	f.user, f.sessions = user, append(f.sessions, in.SessionKey)
 	api.Reply(w, api.Session{Encapsulated: enc, Sealed: sealed, Expires: uint64(time.Now().Add(time.Hour).Unix())})
 }
 
@@ -145,8 +148,11 @@ func (f *fakeCustodian) proven(w http.ResponseWriter, r *http.Request, path stri
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	_, unproven := api.CheckProof(r.Header.Get(api.ProofHeader), f.session, testVault, token, r.Method, path, body, time.Now())
-	if token != testToken || unproven != nil {
+	proven := slices.ContainsFunc(f.sessions, func(key ed25519.PublicKey) bool {
+		_, err := api.CheckProof(r.Header.Get(api.ProofHeader), key, testVault, token, r.Method, path, body, time.Now())
+		return err == nil
+	})
+	if token != testToken || !proven {
 		api.Fail(w, &api.Error{Status: 401, Code: "session_invalid"})
 		return
 	}

@@ -2,12 +2,14 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/eip712"
+	"example.org/agentkeys/statement"
 )
 
 // Lease is a value on loan to a proxy.
@@ -38,14 +40,14 @@ func (c *Client) Use(ctx context.Context, d api.Delegation, name agentkeys.Servi
 	if err != nil {
 		return Lease{}, err
 	}
-	id, err1 := agentkeys.ParseServiceID(u.ServiceID)
-	agent, err2 := agentkeys.ParseWallet(u.Agent)
-	if err := errors.Join(err1, err2); err != nil {
+	// The calls are told by what the receipt says, so the answer has to say the same.
+	r := v.Receipt.Record
+	if r.Mode != uint8(statement.ModeUse) || u.ServiceID != r.Service.String() || u.Agent != r.Agent.String() || u.Session != hex.EncodeToString(r.Session[:]) {
 		v.Secret.Wipe()
-		return Lease{}, err
+		return Lease{}, errors.New("use: the receipt is for another use; keep it and tell the operator")
 	}
-	lease := min(time.Duration(u.Lease)*time.Second, api.MaxLease)
-	return Lease{Value: v, ServiceID: id, Session: u.Session, Agent: agent, Until: sent.Add(lease)}, nil
+	lease := time.Duration(min(u.Lease, uint64(api.MaxLease/time.Second))) * time.Second
+	return Lease{Value: v, ServiceID: r.Service, Session: u.Session, Agent: r.Agent, Until: sent.Add(lease)}, nil
 }
 
 // Watch tells what a proxy did and asks what it has to drop. It may take WatchHold.
