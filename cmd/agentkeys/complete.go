@@ -18,6 +18,9 @@ const completeWithin = 700 * time.Millisecond
 // complete lets the shell complete names: services where a command takes one, agents
 // after the flags that name one. Whatever fails, it offers nothing and says nothing.
 func (a *app) complete(root *cobra.Command) {
+	_ = root.RegisterFlagCompletionFunc("profile", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return a.completeProfiles(), cobra.ShellCompDirectiveNoFileComp
+	})
 	services := map[string]bool{"store": false, "replace": true, "read": true, "delete": true, "grant": true, "revoke": true}
 	agents := []string{"agent", "to", "slot"}
 	for _, c := range everyCommand(root) {
@@ -28,6 +31,8 @@ func (a *app) complete(root *cobra.Command) {
 			c.ValidArgsFunction = a.completeFirst(a.completeServices)
 		case c.Name() == "explain":
 			c.ValidArgsFunction = a.completeFirst(a.completeAgents)
+		case parent != nil && parent.Name() == "profile" && c.Name() == "use":
+			c.ValidArgsFunction = a.completeFirst(a.completeProfiles)
 		}
 		for _, f := range agents {
 			if c.Flags().Lookup(f) != nil {
@@ -71,6 +76,14 @@ func (a *app) completeAgents() (names []string) {
 	for _, f := range files {
 		names = append(names, strings.TrimSuffix(filepath.Base(f), ".json"))
 	}
+	return names
+}
+
+func (a *app) completeProfiles() []string {
+	if a.locate() != nil {
+		return nil
+	}
+	names, _ := a.profiles()
 	return names
 }
 

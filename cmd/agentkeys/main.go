@@ -102,8 +102,8 @@ func rootCommand(a *app) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			// A wallet's key, a passphrase or a value may come into this memory. What run starts
-			// keeps its own limits; the values there are its command's anyway.
+			// A wallet's key, a passphrase or a value may come into this memory. What run and
+			// dev run start keeps its own limits; values there are the command's anyway.
 			if c.Name() != "run" {
 				if err := proxy.Harden(); err != nil {
 					return err

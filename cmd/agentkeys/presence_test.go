@@ -99,7 +99,6 @@ func guarded(t *testing.T) (*app, *wary) {
 	w := &wary{}
 	srv := httptest.NewTLSServer(w)
 	t.Cleanup(srv.Close)
-	pin := sha256.Sum256(srv.Certificate().Raw)
 	home, err := os.MkdirTemp("", "ak") // short: a socket's path has its limit
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +119,7 @@ func guarded(t *testing.T) (*app, *wary) {
 		Grants: []api.Grant{{Service: "github", ServiceID: strings.Repeat("01", 32), Agent: scribe.String(), Mode: "use", Slot: "shared", Version: 1, Live: true, Expires: uint64(until.Unix())}}}
 	key := make([]byte, 32)
 	for name, v := range map[string]any{
-		"profiles/default.json": profile{Custodian: srv.URL, Pin: hex.EncodeToString(pin[:]), VaultID: strings.Repeat("07", 32), ChainID: "c"},
+		"profiles/default.json": pinned(srv),
 		"wallet.json":           wallet,
 		"sessions/default.json": client.State{User: wallet.Wallet, Agent: wallet.Wallet, Token: ownerToken, Key: key, Expires: until.Unix()},
 	} {
@@ -132,6 +131,12 @@ func guarded(t *testing.T) (*app, *wary) {
 		t.Fatal(err)
 	}
 	return a, w
+}
+
+// pinned is the profile of a custodian.
+func pinned(srv *httptest.Server) profile {
+	pin := sha256.Sum256(srv.Certificate().Raw)
+	return profile{Custodian: srv.URL, Pin: hex.EncodeToString(pin[:]), VaultID: strings.Repeat("07", 32), ChainID: "c"}
 }
 
 // snapshot is every file of a home.
