@@ -36,7 +36,7 @@ type Proof struct {
 // caller to see.
 func CheckProof(header string, key ed25519.PublicKey, vault agentkeys.VaultID, token, method, path string, body []byte, now time.Time) (Proof, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(header)
-	if err != nil || len(b) != 88 || len(key) != ed25519.PublicKeySize {
+	if err != nil || len(b) != 88 || len(header) != base64.RawURLEncoding.EncodedLen(88) || len(key) != ed25519.PublicKeySize {
 		return Proof{}, errProof
 	}
 	p := Proof{binary.BigEndian.Uint64(b), [16]byte(b[8:24])}
