@@ -57,6 +57,7 @@ func startProgram(t testing.TB, bin, says string, args ...string) (c *courier, p
 	return c, cmd.Process.Pid
 }
 
+// built is the program, made as scripts/build.sh makes it.
 func built(t testing.TB) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
@@ -64,7 +65,7 @@ func built(t testing.TB) string {
 	}
 	bin := filepath.Join(t.TempDir(), "agentkeys-rotator")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-p", "2", "-trimpath", "-ldflags=-s -w", "-o", bin, "../cmd/agentkeys-rotator")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=runtimesecret", "GOWORK=off", "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

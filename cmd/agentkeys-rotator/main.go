@@ -1,3 +1,9 @@
+// The runtime would read the limits of its container again and again, from files that
+// are closed by then.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Agentkeys-rotator is TEE-B. It is started by the operator with one descriptor, 3,
 // and does nothing but answer on it. It exits after any error.
 //
@@ -20,9 +26,6 @@ import (
 	"example.org/agentkeys/internal/sandbox"
 	"example.org/agentkeys/rotator"
 )
-
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 
 // courier is the descriptor that the operator gives.
 const courier = 3
@@ -63,7 +66,7 @@ func run(vaultHex string, open, inside bool) (code int, err error) {
 }
 
 func serve(vault agentkeys.VaultID, f *os.File, shut bool) error {
-	r, err := rotator.New(vault, &conn{bufio.NewReaderSize(f, 128<<10), f})
+	r, err := rotator.New(vault, &conn{bufio.NewReaderSize(newQuiet(f), 128<<10), f})
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ func moduleDir(t *testing.T) string {
 }
 
 // goTool is a go command in the root module that sees this module alone, with the
-// settings of an enclave build.
+// settings of an enclave build: those of scripts/build.sh, for the rotator too, since
+// packages that do not erase are the same with it.
 func goTool(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	bin, err := exec.LookPath("go")
@@ -43,7 +44,7 @@ func goTool(t *testing.T, dir string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(t.Context(), bin, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOTOOLCHAIN=local", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOTOOLCHAIN=local", "CGO_ENABLED=0", "GOEXPERIMENT=runtimesecret", "GOOS=linux", "GOARCH=amd64")
 	return cmd
 }
 
