@@ -18,9 +18,9 @@ import (
 	"example.org/agentkeys/erasure"
 )
 
-// ErrGone is what [Keys.Open] returns (wrapped or not) for a key that is destroyed
-// for good, as opposed to a device that does not answer or a key that could come back.
-var ErrGone = errors.New("wrapping key: destroyed")
+// ErrGone is what [Keys.Open] returns (wrapped or not) for a key that is not there any
+// more, as opposed to a device that does not answer or a key that could come back.
+var ErrGone = errors.New("wrapping key: not there")
 
 // Keys is the device. A key wraps one root, once.
 type Keys interface {

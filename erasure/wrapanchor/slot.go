@@ -88,10 +88,10 @@ func (h *slots) find(root erasure.Root) int {
 func (h *slots) free() int {
 	at := -1
 	for i := range h.slots {
-		if h.slots[i].state == free {
+		switch h.slots[i].state {
+		case free:
 			return i
-		}
-		if !h.slots[i].opens {
+		case making:
 			at = i
 		}
 	}
@@ -105,7 +105,6 @@ func (a *Anchor) begin(ctx context.Context) (*slots, error) {
 		return nil, err
 	}
 	h := &slots{unlock: unlock}
-	missing, opened := false, false
 	for i, file := range [2]string{"slot-a", "slot-b"} {
 		s := &h.slots[i]
 		s.file = file
@@ -116,19 +115,12 @@ func (a *Anchor) begin(ctx context.Context) (*slots, error) {
 			h.end()
 			return nil, err
 		}
-		missing = missing || s.state == holding && !s.opens
-		opened = opened || s.opens
-	}
-	// One key may be missing after a crash or with an old copy of the files. If no key
-	// is there at all, this is another device, and nothing may be written over.
-	if missing && !opened {
-		h.end()
-		return nil, fmt.Errorf("%s: no wrapped root has its key: wrong device or old files; connect the right one or evict the anchor", a.kind)
 	}
 	return h, nil
 }
 
-// open unwraps the root of a slot.
+// open unwraps the root of a slot. A slot that should open and does not stops
+// everything: with another device attached nothing may be written over.
 func (a *Anchor) open(ctx context.Context, s *slot) (err error) {
 	if s.state == free || s.state == making {
 		return nil
@@ -138,12 +130,13 @@ func (a *Anchor) open(ctx context.Context, s *slot) (err error) {
 	}
 	s.root, err = a.keys.Open(ctx, s.name, s.blob)
 	switch {
-	case err == nil && s.root == (erasure.Root{}):
-		return fmt.Errorf("%s: %w", a.kind, errDamaged)
-	case err == nil:
-		s.opens = true
-	case !errors.Is(err, ErrGone):
-		return fmt.Errorf("%s: unwrap root: %w", a.kind, err)
+	case errors.Is(err, ErrGone):
+		return fmt.Errorf("%s: %s: %w: wrong device or old files; connect the right one or evict the anchor", a.kind, s.file, err)
+	case err != nil:
+		return fmt.Errorf("%s: %s: unwrap root: %w", a.kind, s.file, err)
+	case s.root == (erasure.Root{}):
+		return fmt.Errorf("%s: %s: %w", a.kind, s.file, errDamaged)
 	}
+	s.opens = true
 	return nil
 }
