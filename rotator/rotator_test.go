@@ -174,6 +174,17 @@ func newMove(t testing.TB, c *courier, n int) *moveJob {
 	return m
 }
 
+// wrapAgain wraps both data keys as the job now says, where that can be done: a job
+// must be refused for what it is, not because its keys do not open.
+func (m *moveJob) wrapAgain(c *courier) {
+	if w, err := m.job.From.Wrap(c.vault, m.from); err == nil {
+		m.job.FromSealed = w
+	}
+	if w, err := m.job.To.Wrap(c.vault, m.to); err == nil {
+		m.job.ToSealed = w
+	}
+}
+
 // marker is in every credential of the tests.
 const marker = "what nobody may find"
 
@@ -243,32 +254,38 @@ func moveAndCheck(t *testing.T, c *courier, n int) {
 // Every refusal kills the rotator: no answer comes, and Serve returns.
 func TestMoveRefuses(t *testing.T) {
 	cases := map[string]func(*moveJob){
-		"skipped epoch":       func(m *moveJob) { m.job.To.Epoch = 3 },
-		"second user":         func(m *moveJob) { m.job.To.User = agentkeys.Wallet{2} },
-		"zero wrapping key":   func(m *moveJob) { m.job.To.Secret = agentkeys.NewSecret(make([]byte, 32)) },
-		"equal wrapping keys": func(m *moveJob) { m.job.To.Secret = m.job.From.Secret },
-		"foreign data key id": func(m *moveJob) { m.job.FromID[0] ^= 1 },
-		"repeated row":        func(m *moveJob) { m.entries[1], m.old[1] = m.entries[0], m.old[0] },
-		"descending rows":     func(m *moveJob) { m.entries[0], m.entries[1] = m.entries[1], m.entries[0] },
-		"other bytes":         func(m *moveJob) { m.old[1][100] ^= 1 },
-		"wrong hash":          func(m *moveJob) { m.entries[0].Hash[0] ^= 1 },
-		"too few rows":        func(m *moveJob) { m.job.Rows++ },
-		"too many rows":       func(m *moveJob) { m.job.Rows-- },
-		"another version":     func(m *moveJob) { m.entries[0].Version++ },
-		"same blob id":        func(m *moveJob) { m.entries[0].NewBlob = m.entries[0].OldBlob },
+		"skipped epoch":         func(m *moveJob) { m.job.To.Epoch = 3 },
+		"second user":           func(m *moveJob) { m.job.To.User = agentkeys.Wallet{2} },
+		"zero wrapping key":     func(m *moveJob) { m.job.To.Secret = zeroKey() },
+		"equal wrapping keys":   func(m *moveJob) { m.job.To.Secret = m.job.From.Secret },
+		"foreign data key id":   func(m *moveJob) { m.job.FromID[0] ^= 1 },
+		"repeated row":          func(m *moveJob) { m.entries[1], m.old[1] = m.entries[0], m.old[0] },
+		"descending rows":       func(m *moveJob) { m.entries[0], m.entries[1] = m.entries[1], m.entries[0] },
+		"other bytes":           func(m *moveJob) { m.old[1][100] ^= 1 },
+		"wrong hash":            func(m *moveJob) { m.entries[0].Hash[0] ^= 1 },
+		"too few rows":          func(m *moveJob) { m.job.Rows++ },
+		"too many rows":         func(m *moveJob) { m.job.Rows-- },
+		"another version":       func(m *moveJob) { m.entries[0].Version++ },
+		"zero old wrapping key": func(m *moveJob) { m.job.From.Secret = zeroKey() },
+		"epoch 0":               func(m *moveJob) { m.job.From.Epoch, m.job.To.Epoch = 0, 1 },
+		"same epoch":            func(m *moveJob) { m.job.To.Epoch = 1 },
+		"foreign new key id":    func(m *moveJob) { m.job.ToID[0] ^= 1 },
+		"one data key":          func(m *moveJob) { m.to, m.job.ToID = m.from, m.job.FromID },
+		"no rows":               func(m *moveJob) { m.job.Rows = 0 },
+		"envelope of another":   func(m *moveJob) { m.old[1] = m.old[0] },
+		"empty envelope":        func(m *moveJob) { m.old[1] = nil },
+		"same blob id":          func(m *moveJob) { m.entries[0].NewBlob = m.entries[0].OldBlob },
 	}
 	for name, spoil := range cases {
 		t.Run(name, func(t *testing.T) {
 			c := start(t)
 			m := newMove(t, c, 2)
 			spoil(m)
+			m.wrapAgain(c)
 			if _, _, ok := m.play(t, c); ok {
 				t.Fatal("the job went through")
 			}
-			c.conn.Close()
-			if err := <-c.done; err == nil {
-				t.Fatal("Serve returned no error")
-			}
+			dead(t, c)
 		})
 	}
 }
