@@ -190,6 +190,7 @@ func (c *checker) attack() {
 			_ = c.note(err) // refusing an old state is fine
 			continue
 		}
+		c.Anchor = anchor // it may be that only the newest works
 		roots, err := anchor.Roots(c.ctx)
 		_ = c.note(err)
 		for _, root := range roots {
