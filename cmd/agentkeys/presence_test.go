@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -104,7 +105,7 @@ func guarded(t *testing.T) (*app, *wary) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
-	a := &app{home: home}
+	a := &app{home: home, profileName: "default"}
 	wallet := testWallet(t, "right")
 	scribe, err := a.newAgent("scribe")
 	if err != nil {
@@ -137,6 +138,24 @@ func guarded(t *testing.T) (*app, *wary) {
 func pinned(srv *httptest.Server) profile {
 	pin := sha256.Sum256(srv.Certificate().Raw)
 	return profile{Custodian: srv.URL, Pin: hex.EncodeToString(pin[:]), VaultID: strings.Repeat("07", 32), ChainID: "c"}
+}
+
+// openForAll puts the wallet's passphrase into the file beside it.
+func (a *app) openForAll(t *testing.T) {
+	t.Helper()
+	var f walletFile
+	if err := a.readJSON(&f, "wallet.json"); err != nil {
+		t.Fatal(err)
+	}
+	f.Unlock = unlockFile
+	if err := errors.Join(a.writeJSON(f, "wallet.json"), a.writeJSON(passphraseFile{passphraseLabel, "right"}, "wallet.passphrase")); err != nil {
+		t.Fatal(err)
+	}
+	k, err := a.openWallet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Zero()
 }
 
 // snapshot is every file of a home.
@@ -284,9 +303,10 @@ func (s typing) line(t *testing.T, words []string) (said string) {
 }
 
 // Inside run no command of the tree speaks to the custodian in the owner's session, and
-// none changes anything of the owner's.
+// none changes anything of the owner's; also where a wallet opens without a question.
 func TestInsideRunThereIsNoOwner(t *testing.T) {
 	a, w := guarded(t)
+	a.openForAll(t)
 	before, agent := a.snapshot(t), startTypist(t, a, true)
 	for _, line := range agentLines(t, a.home) {
 		out := agent.line(t, line)

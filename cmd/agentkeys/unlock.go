@@ -25,7 +25,7 @@ const (
 // unlockText says it to people, with what it is worth.
 var unlockText = map[string]string{
 	unlockOwner:    "your passphrase",
-	unlockKeychain: "a passphrase in the system's keychain (programs of your user id may be able to ask it)",
+	unlockKeychain: "a passphrase in the system's keychain (while it is unlocked, programs of your user id may get it without a question)",
 	unlockFile:     "a passphrase in a FILE beside it: INSECURE, every program of your user id is the owner",
 }
 

@@ -119,7 +119,7 @@ func initCommand(a *app) *cobra.Command {
 				fmt.Fprintf(out, "Enrolled. Your wallet is in %s, opened by %s\nNext: agentkeys store github --host api.github.com\n", a.path("wallet.json"), unlockText[v.Unlock])
 			})
 		}}
-	c.Flags().BoolVar(&keychain, "keychain", false, "keep the passphrase in the system's keychain: programs of your user id may be able to ask it")
+	c.Flags().BoolVar(&keychain, "keychain", false, "keep a passphrase in the system's keychain: while it is unlocked, programs of your user id may get it without a question")
 	c.Flags().BoolVar(&insecure, "insecure-file", false, "keep the passphrase in a file beside the wallet: every program of your user id is then the owner")
 	return c
 }
