@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const limit = "software sealing, software attestation, file anchor: root reads everything"
+const limit = "software sealing, software attestation: root reads everything"
 
 // trustingPeriod is far below what validators of a public chain answer for; a
 // development chain may sleep for long.
@@ -134,7 +134,7 @@ func (p *process) build(c config, vault agentkeys.VaultID, anchorID [16]byte, st
 	}
 	cfg := custodian.Config{Vault: vault, ChainID: c.chainID, State: p.state, Chain: p.chain, Lister: custodian.NodeLister{Node: p.chain.Node()},
 		Store: store, Objects: store.System(), Relay: custodian.NewHTTPRelay(c.relay), Platform: statement.PlatformSoftware,
-		Evidence: p.evidence.Append(nil), Limit: limit, Log: p.log}
+		Evidence: p.evidence.Append(nil), Limit: limit + "; " + anchor.Limit(), Log: p.log}
 	p.keeper = custodian.NewKeeper(cfg, store.System(), []custodian.KeptAnchor{{ID: erasure.AnchorID(anchorID), Anchor: anchor}}, nil)
 	cfg.Shares = p.keeper
 	if p.server, err = custodian.New(cfg); err != nil {
