@@ -65,6 +65,7 @@ func arrows() []arrow {
 		{"cmd/agentkeys-rotator", "TEE-B as a process", "agentkeys attest internal/sandbox rotator"},
 		{"cmd/agentkeys-operator", "the operator as a process", "agentkeys api attest internal/service ledger operator rules statement"},
 		{"e2e", "tests of the whole on real processes", ""},
+		{"model", "the share tree and its keepers as a model, checked by Spin", ""},
 		{"scripts", "tests of the scripts", ""},
 		{"scripts/testsum", "counts tests for `make test`", ""},
 	}
