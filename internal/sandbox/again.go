@@ -5,6 +5,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"syscall"
@@ -16,10 +17,13 @@ const Here = true
 // nobody is the user and group id that a process started by root goes on with.
 const nobody = 65534
 
+// A system call, the same on every architecture, and its flag for closing at exec.
+const sysCloseRange, closeRangeCloexec = 436, 4
+
 const namespaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 // Again runs this program once more, with these arguments, in namespaces of its own,
-// gives it descriptor fd as the one it had here, and standard error; it waits for its
+// gives it descriptor fd as the one it had here, standard error, and no other; it waits for its
 // end and returns its exit code. The caller keeps neither fd nor anything to tell.
 // When this process dies, so does the other.
 //
@@ -29,6 +33,9 @@ func Again(fd int, args []string, tell func(string)) (code int, err error) {
 	// The other is told of the death of the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if _, _, e := syscall.Syscall(sysCloseRange, uintptr(fd+1), math.MaxUint32, closeRangeCloexec); e != 0 {
+		return 0, fmt.Errorf("sandbox: descriptors: %w", e)
+	}
 	files := make([]uintptr, fd+1)
 	for i := range files {
 		files[i] = ^uintptr(0) // closed

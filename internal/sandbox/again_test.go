@@ -4,10 +4,12 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,9 +46,13 @@ func inner(part string, args []string) string {
 	if err != nil {
 		return err.Error()
 	}
-	_, in := names[0]
-	_, three := names[3]
-	return fmt.Sprintf("inner args=%q env=%q stdin=%v three=%v pid=%d uid=%d %s", args, os.Environ(), in && names[0] != "/dev/null", three,
+	var open []string
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		if name := names[n]; strings.HasPrefix(name, "socket:") || strings.HasPrefix(name, "pipe:") { // others are the runtime's own
+			open = append(open, strconv.Itoa(n))
+		}
+	}
+	return fmt.Sprintf("inner args=%q env=%q open=%v pid=%d uid=%d %s", args, os.Environ(), open,
 		os.Getpid(), os.Getuid(), strings.Join(spaces("self"), " "))
 }
 
@@ -110,10 +116,11 @@ func TestAgain(t *testing.T) {
 	bin := built(t)
 	for name, as := range users() {
 		t.Run(name, func(t *testing.T) {
-			cmd, _ := command(t, bin, as.part, "", "")
+			cmd, near := command(t, bin, as.part, "", "")
+			cmd.ExtraFiles = append(cmd.ExtraFiles, near) // is not passed on
 			cmd.SysProcAttr = as.attr
 			out := lines(t, cmd)
-			if want := `inner args=["a b"] env=["GOTRACEBACK=none"] stdin=false three=true pid=1 `; !strings.HasPrefix(out[0], want) {
+			if want := `inner args=["a b"] env=["GOTRACEBACK=none"] open=[2 3] pid=1 `; !strings.HasPrefix(out[0], want) {
 				t.Errorf("%s\nwant %s", out[0], want)
 			}
 			for _, s := range spaces("self") {

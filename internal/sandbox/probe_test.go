@@ -142,6 +142,9 @@ func command(t *testing.T, bin, door, layer, dir string) (cmd *exec.Cmd, near *o
 	if err := syscall.Sendmsg(fds[0], []byte("x"), syscall.UnixRights(0), nil, 0); err != nil {
 		t.Fatal(err)
 	}
+	if err := syscall.SetsockoptTimeval(fds[0], syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 20}); err != nil {
+		t.Fatal(err)
+	}
 	near, far := os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
 	t.Cleanup(func() { near.Close(); far.Close() })
 	cmd = exec.CommandContext(t.Context(), bin)
