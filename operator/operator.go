@@ -30,6 +30,7 @@ type Config struct {
 	Token      string // for the custodian's operator API
 	RelayKey   agentkeys.Secret
 	RotatorBin string
+	NoSandbox  bool         // of the rotator; nothing else turns it off
 	Listener   net.Listener // relay, health and metrics, loopback
 	Log        *slog.Logger
 	Stderr     io.Writer // of the rotator
@@ -65,7 +66,7 @@ func New(cfg Config) (*Operator, error) {
 	}
 	o := &Operator{cfg: cfg, node: node, sender: ledger.NewSender(node, signer, cfg.ChainID, "uagent"),
 		custodian: newCustodianClient(cfg.Custodian, cfg.Token)}
-	o.rotators = &rotatorPool{bin: cfg.RotatorBin, vault: cfg.Vault, stderr: cfg.Stderr, vouch: o.custodian.vouch}
+	o.rotators = &rotatorPool{bin: cfg.RotatorBin, vault: cfg.Vault, stderr: cfg.Stderr, open: cfg.NoSandbox, vouch: o.custodian.vouch}
 	o.courier = &Courier{custodian: o.custodian, rotators: o.rotators, store: blobstore.NewHTTPClient(), progress: o.progress}
 	o.scheduler = &Scheduler{step: o.courier.Step, users: o.userRows, hints: o.hints, params: o.params, log: cfg.Log,
 		due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{}, fail: map[agentkeys.Wallet]int{}, kick: make(chan struct{}, 1)}

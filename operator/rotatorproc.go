@@ -27,8 +27,8 @@ type rotatorProcess struct {
 }
 
 // startRotator runs the binary with one end of a socket pair as descriptor 3 and
-// reads what it says of itself.
-func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotatorProcess, error) {
+// reads what it says of itself. open leaves its sandbox off.
+func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer, open bool) (*rotatorProcess, error) {
 	// Not every system makes descriptors that close on exec in one step: no child may
 	// be started in between.
 	syscall.ForkLock.RLock()
@@ -48,8 +48,14 @@ func startRotator(bin string, vault agentkeys.VaultID, stderr io.Writer) (*rotat
 	if err != nil {
 		return nil, fmt.Errorf("rotator: %w", err)
 	}
-	p := &rotatorProcess{cmd: exec.Command(bin, "--vault", vault.String()), conn: conn, ended: make(chan struct{})}
-	p.cmd.ExtraFiles, p.cmd.Stderr, p.cmd.Env = []*os.File{far}, stderr, []string{}
+	args := []string{"--vault", vault.String()}
+	if open {
+		args = append(args, "--no-sandbox")
+	}
+	p := &rotatorProcess{cmd: exec.Command(bin, args...), conn: conn, ended: make(chan struct{})}
+	// Through a pipe even when ours is a file: the rotator may write into none. A crash
+	// prints no frames, they hold words of the stack.
+	p.cmd.ExtraFiles, p.cmd.Stderr, p.cmd.Env = []*os.File{far}, struct{ io.Writer }{stderr}, []string{"GOTRACEBACK=none"}
 	if err := p.cmd.Start(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("rotator: %w", err)
@@ -131,6 +137,7 @@ type rotatorPool struct {
 	bin    string
 	vault  agentkeys.VaultID
 	stderr io.Writer
+	open   bool // without its sandbox
 	vouch  func(context.Context, api.RotatorHello) error
 
 	p *rotatorProcess
@@ -142,7 +149,7 @@ func (r *rotatorPool) get(ctx context.Context) (*rotatorProcess, error) {
 		return r.p, nil
 	}
 	r.drop()
-	p, err := startRotator(r.bin, r.vault, r.stderr)
+	p, err := startRotator(r.bin, r.vault, r.stderr, r.open)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -171,5 +172,24 @@ func TestNotARotator(t *testing.T) {
 				t.Error("vouched for")
 			}
 		})
+	}
+}
+
+// The operator leaves the sandbox off only when its configuration says so, and what
+// the rotator says of that reaches the log.
+func TestRotatorWithoutSandbox(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		pool, _, stderr := testPool(t, rotatorBin(t))
+		pool.open = open
+		if _, err := pool.get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pool.drop()
+		if told := strings.Contains(stderr.String(), "sandbox: off, by --no-sandbox"); told != open {
+			t.Errorf("open %v: it says %q", open, stderr)
+		}
+		if !open && runtime.GOOS == "linux" && stderr.Len() != 0 {
+			t.Errorf("it says %q", stderr)
+		}
 	}
 }

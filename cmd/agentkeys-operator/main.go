@@ -32,7 +32,7 @@ func main() {
 // startFlags are the configuration of one operator: flags over AGENTKEYS_OPERATOR_*.
 type startFlags struct {
 	vault, chainID, node, custodian, tokenFile, keyFile, rotator, listen string
-	stopOnEOF, verbose                                                   bool
+	stopOnEOF, verbose, noSandbox                                        bool
 }
 
 func startCommand() *cobra.Command {
@@ -61,6 +61,7 @@ func startCommand() *cobra.Command {
 		fl.StringVar(s.p, s.name, def, s.usage)
 	}
 	fl.BoolVar(&f.stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
+	fl.BoolVar(&f.noSandbox, "rotator-no-sandbox", false, "run the rotator without its sandbox, where the kernel has none; a fault in it then reaches all that its user reaches")
 	fl.BoolVar(&f.verbose, "verbose", false, "log progress")
 	return c
 }
@@ -91,7 +92,7 @@ func start(f startFlags) error {
 		level = slog.LevelInfo
 	}
 	o, err := operator.New(operator.Config{Vault: vault, ChainID: f.chainID, Node: f.node, Custodian: f.custodian, Token: token,
-		RelayKey: agentkeys.NewSecret(raw), RotatorBin: f.rotator, Listener: ln, Log: service.Logger("operator", level), Stderr: os.Stderr})
+		RelayKey: agentkeys.NewSecret(raw), RotatorBin: f.rotator, NoSandbox: f.noSandbox, Listener: ln, Log: service.Logger("operator", level), Stderr: os.Stderr})
 	if err != nil {
 		return err
 	}

@@ -34,16 +34,19 @@ func devCommand(a *app) *cobra.Command {
 		}
 		return d
 	}
-	var stopOnEOF, force bool
+	var stopOnEOF, force, open bool
 	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"), Example: "  agentkeys dev run",
-		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, stopOnEOF) }}
+		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, stopOnEOF, open) }}
 	runCmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	reset := &cobra.Command{Use: "reset", Short: "Stop the stack and delete everything in it", Args: exactly(0, "no arguments"), Example: "  agentkeys dev reset --force",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.devReset(cmd.Context(), place(), force) }}
 	reset.Flags().BoolVar(&force, "force", false, "yes, every credential in it is lost")
-	c.AddCommand(runCmd, reset,
-		&cobra.Command{Use: "start", Short: "Start the stack in the background", Args: exactly(0, "no arguments"), Example: "  agentkeys dev start",
-			RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin) }},
+	startCmd := &cobra.Command{Use: "start", Short: "Start the stack in the background", Args: exactly(0, "no arguments"), Example: "  agentkeys dev start",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin, open) }}
+	for _, c := range []*cobra.Command{startCmd, runCmd} {
+		c.Flags().BoolVar(&open, "no-sandbox", false, "run the rotator without its sandbox, where the kernel has none")
+	}
+	c.AddCommand(runCmd, reset, startCmd,
 		&cobra.Command{Use: "stop", Short: "Stop the stack; its state stays", Args: exactly(0, "no arguments"), Example: "  agentkeys dev stop",
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.devStop(cmd.Context(), place()) }},
 		&cobra.Command{Use: "status", Short: "Say what runs", Args: exactly(0, "no arguments"), Example: "  agentkeys dev status",
@@ -52,8 +55,8 @@ func devCommand(a *app) *cobra.Command {
 }
 
 // devRun is the supervisor. It says on descriptor 3 when everything is ready.
-func (a *app) devRun(dir, bin string, stopOnEOF bool) error {
-	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Step: func(step string) { fmt.Fprintln(a.err, step) }})
+func (a *app) devRun(dir, bin string, stopOnEOF, open bool) error {
+	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Open: open, Step: func(step string) { fmt.Fprintln(a.err, step) }})
 	if err != nil {
 		return err
 	}
@@ -64,11 +67,11 @@ func (a *app) devRun(dir, bin string, stopOnEOF bool) error {
 }
 
 // devStart starts a supervisor of its own session and waits until it is ready.
-func (a *app) devStart(ctx context.Context, dir, bin string) error {
+func (a *app) devStart(ctx context.Context, dir, bin string, open bool) error {
 	if pid, err := devstack.Running(dir); err != nil {
 		return err
 	} else if pid == 0 {
-		if err := a.background(ctx, dir, bin); err != nil {
+		if err := a.background(ctx, dir, bin, open); err != nil {
 			return err
 		}
 	}
@@ -91,7 +94,7 @@ func devProfile(dir string, c devstack.Config) profile {
 
 const startWithin = 90 * time.Second
 
-func (a *app) background(ctx context.Context, dir, bin string) error {
+func (a *app) background(ctx context.Context, dir, bin string, open bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -112,6 +115,9 @@ func (a *app) background(ctx context.Context, dir, bin string) error {
 	args := []string{"dev", "run", "--dir", dir}
 	if bin != "" {
 		args = append(args, "--bin", bin)
+	}
+	if open {
+		args = append(args, "--no-sandbox")
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = log, log, []*os.File{w}, &syscall.SysProcAttr{Setsid: true}
@@ -198,10 +204,14 @@ func (a *app) devStatus(dir string) error {
 	v := struct {
 		Supervisor int             `json:"supervisor"`
 		Limit      string          `json:"limit"`
+		Open       string          `json:"no_sandbox,omitempty"` // why the rotator has no sandbox
 		Parts      []devstack.Part `json:"parts"`
-	}{pid, devstack.Limit, devstack.Parts(dir, cfg)}
+	}{pid, devstack.Limit, cfg.Open(), devstack.Parts(dir, cfg)}
 	if err := a.data(v, func(w io.Writer) {
 		fmt.Fprintf(w, "Dev stack: %s.\n", devstack.Limit)
+		if v.Open != "" {
+			fmt.Fprintf(w, "%s.\n", v.Open)
+		}
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, p := range v.Parts {
 			state := "up"

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"example.org/agentkeys"
@@ -35,6 +36,18 @@ type Config struct {
 	Ports     Ports     `json:"ports"`
 	Trust     Trust     `json:"trust"`
 	Custodian Custodian `json:"custodian"`
+	NoSandbox bool      `json:"no_sandbox,omitempty"` // of the rotator, as the last start wanted it
+}
+
+// Open says why the rotator's sandbox is open, "" when it is not.
+func (c Config) Open() string {
+	switch {
+	case runtime.GOOS != "linux":
+		return "the rotator runs without a sandbox: this system has none"
+	case c.NoSandbox:
+		return "the rotator runs without its sandbox, by --no-sandbox; start again without that to have it"
+	}
+	return ""
 }
 
 // Ports on the loopback address.

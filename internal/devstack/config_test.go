@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -246,5 +248,37 @@ func TestPortInUse(t *testing.T) {
 	l.Close()
 	if err := (Ports{free[0], free[1], free[2], free[3], free[4], taken}).await(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// That the rotator's sandbox is off is kept for dev status, and ends with a start that
+// does not ask for it.
+func TestSandboxIsOff(t *testing.T) {
+	bin := t.TempDir()
+	for _, name := range []string{"agentkeysd", "agentkeys-devcloud", "agentkeys-custodian", "agentkeys-operator", "agentkeys-rotator"} {
+		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	for _, off := range []bool{false, true, false, true} {
+		s, err := Open(Options{Dir: dir, Bin: bin, Open: off})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.late()
+		if got := slices.Contains(s.operator.args, "--rotator-no-sandbox"); got != off {
+			t.Errorf("off %v: the operator is told %v", off, got)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ReadConfig(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := c.Open() != ""; told != (off || runtime.GOOS != "linux") {
+			t.Errorf("off %v: dev status says %q", off, c.Open())
+		}
 	}
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Dir    string
 	Bin    string           // where the programs lie; "" = beside this one, then PATH
 	Params statement.Params // of a new vault
+	Open   bool             // the rotator runs without its sandbox
 	Step   func(string)     // told what is going on; may be nil
 }
 
@@ -80,12 +81,17 @@ func (s *Stack) open() (err error) {
 		}
 	}
 	s.cfg, err = ReadConfig(s.opt.Dir)
+	if err == nil && s.cfg.NoSandbox != s.opt.Open {
+		s.cfg.NoSandbox = s.opt.Open
+		return s.cfg.save(s.opt.Dir)
+	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if s.cfg, err = newConfig(); err != nil {
 		return err
 	}
+	s.cfg.NoSandbox = s.opt.Open
 	if s.cfg.Authority, err = s.newKey("authority.key"); err != nil {
 		return err
 	}
@@ -312,10 +318,14 @@ func (s *Stack) late() {
 		"--trust-height", fmt.Sprint(s.cfg.Trust.Height), "--trust-hash", s.cfg.Trust.Hash,
 		"--s3", url("http", p.S3), "--sts", url("http", p.STS), "--bucket", bucket, "--region", region,
 		"--issuer", issuer, "--audience", audience, "--anchor-id", s.cfg.Anchor, "--anchor-dir", filepath.Join(d, "anchor"), "--stop-on-eof")
-	s.operator = newChild("agentkeys-operator", s.bins["agentkeys-operator"], logs, "start", "--vault", s.cfg.VaultID,
+	operator := []string{"start", "--vault", s.cfg.VaultID,
 		"--chain-id", s.cfg.ChainID, "--node", s.cfg.RPC(), "--custodian", url("http", p.Operator),
 		"--token-file", filepath.Join(d, "custodian", "operator.token"), "--relay-key-file", s.keyFile("relay.key"),
-		"--rotator", s.bins["agentkeys-rotator"], "--listen", addr(p.Relay), "--stop-on-eof")
+		"--rotator", s.bins["agentkeys-rotator"], "--listen", addr(p.Relay), "--stop-on-eof"}
+	if s.cfg.NoSandbox {
+		operator = append(operator, "--rotator-no-sandbox")
+	}
+	s.operator = newChild("agentkeys-operator", s.bins["agentkeys-operator"], logs, operator...)
 }
 
 func (s *Stack) registration() (statement.Body, error) {
