@@ -144,6 +144,11 @@ func (s typing) line(t *testing.T, words []string) (said string) {
 func TestInsideRunThereIsNoOwner(t *testing.T) {
 	a, w := guarded(t)
 	a.openForAll(t)
+	k, err := a.openWallet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Zero()
 	before, agent := a.snapshot(t), startTypist(t, a, true)
 	for _, line := range agentLines(t, a.home) {
 		out := agent.line(t, line)

@@ -17,8 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
+	"example.org/agentkeys/eip712"
 )
 
 // wary is a custodian as an owner's live session sees it. It notes every request, and
@@ -89,6 +91,24 @@ func (w *wary) take() (asked, grave []string) {
 	return asked, grave
 }
 
+// sealedOnce is a wallet whose passphrase is "right": sealing one takes a while.
+var sealedOnce = sync.OnceValues(func() (walletFile, error) {
+	k, err := eip712.NewKey()
+	if err != nil {
+		return walletFile{}, err
+	}
+	return sealWallet(k, agentkeys.NewSecret([]byte("right")))
+})
+
+func rightWallet(t *testing.T) walletFile {
+	t.Helper()
+	f, err := sealedOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // guarded makes a home whose owner is logged in, with an agent scribe and a credential
 // github, at a wary custodian. The owner's passphrase is nowhere in it.
 func guarded(t *testing.T) (*app, *wary) {
@@ -102,7 +122,7 @@ func guarded(t *testing.T) (*app, *wary) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	a := &app{home: home, profileName: "default"}
-	wallet := testWallet(t, "right")
+	wallet := rightWallet(t)
 	scribe, err := a.newAgent("scribe")
 	if err != nil {
 		t.Fatal(err)
@@ -147,11 +167,6 @@ func (a *app) openForAll(t *testing.T) {
 	if err := errors.Join(a.writeJSON(f, "wallet.json"), a.writeJSON(passphraseFile{passphraseLabel, "right"}, "wallet.passphrase")); err != nil {
 		t.Fatal(err)
 	}
-	k, err := a.openWallet()
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Zero()
 }
 
 // snapshot is every file of a home.
