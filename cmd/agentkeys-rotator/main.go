@@ -77,7 +77,7 @@ func serve(vault agentkeys.VaultID, f *os.File, shut bool) error {
 	e := attest.Software(m, attest.KeysHash(r.Public()))
 	if shut {
 		if err := sandbox.Shut(courier); err != nil {
-			return errors.New(err.Error() + "; to run without: --no-sandbox")
+			return errors.New(err.Error() + "; to run without: agentkeys dev start --no-sandbox, or of the operator --rotator-no-sandbox")
 		}
 	}
 	return r.Serve(e.Append(nil))

@@ -68,7 +68,7 @@ func TestStart(t *testing.T) {
 		t.Cleanup(func() { f.Close() })
 		return []*os.File{f}
 	}
-	const cannot = "agentkeys-rotator: sandbox: descriptors: more than one poller is open; to run without: --no-sandbox\n"
+	const cannot = "agentkeys-rotator: sandbox: descriptors: more than one poller is open; to run without: agentkeys dev start --no-sandbox, or of the operator --rotator-no-sandbox\n"
 	for _, c := range []struct {
 		name     string
 		more     []*os.File
