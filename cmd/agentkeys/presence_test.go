@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"example.org/agentkeys/api"
 )
 
 // typed is what an agent types for each command; commands that are not here take no
@@ -184,15 +186,24 @@ func TestWithoutPassphraseNothingIsSigned(t *testing.T) {
 	if err := os.WriteFile(pass, []byte("wrong"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for content, want := range map[string]int{"wrong": 0, "right": 1} {
-		if err := os.WriteFile(pass, []byte(content), 0o600); err != nil {
+	for _, c := range []struct {
+		pass, line string
+		reaches    []string
+	}{
+		{"wrong", "epoch rotate", nil},
+		{"right", "epoch rotate", []string{api.PathStatement}},
+		{"right", "agent revoke scribe", []string{api.PathStatement}},
+		{"right", "read github --reveal", []string{api.PathRead}},
+		{"right", "session end ab", []string{api.PathEnd}},
+	} {
+		if err := os.WriteFile(pass, []byte(c.pass), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(t.Context(), "agentkeys", "epoch", "rotate")
+		cmd := exec.CommandContext(t.Context(), "agentkeys", strings.Fields(c.line)...)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.home, "AGENTKEYS_HOME=" + a.home, "AGENTKEYS_PASSPHRASE_FILE=" + pass}
 		out, _ := cmd.CombinedOutput()
-		if _, grave := w.take(); len(grave) != want {
-			t.Errorf("with the %s passphrase %v is reached: %s", content, grave, out)
+		if _, grave := w.take(); !slices.Equal(grave, c.reaches) {
+			t.Errorf("%s with the %s passphrase reaches %v: %s", c.line, c.pass, grave, out)
 		}
 	}
 }

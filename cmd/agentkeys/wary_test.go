@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -51,13 +52,13 @@ func (w *wary) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case api.PathList:
 		api.Reply(rw, w.list)
 	case api.PathTagKey:
-		api.Reply(rw, api.TagKey{Key: make([]byte, 32)})
+		api.Reply(rw, api.TagKey{Key: bytes.Repeat([]byte{7}, 32)})
 	case api.PathRules:
 		api.Reply(rw, api.Rules{Kind: 1, Hosts: []api.Host{{Pattern: "api.github.com", Port: 443}}})
 	case api.PathReads:
 		api.Reply(rw, api.Reads{})
 	case api.PathSessions:
-		api.Reply(rw, api.Sessions{Sessions: []api.SessionInfo{{ID: strings.Repeat("ab", 16), Role: "agent"}}})
+		api.Reply(rw, api.Sessions{Sessions: []api.SessionInfo{{ID: strings.Repeat("ab", 16), Role: "agent", Agent: w.list.Agents[1].Agent}}})
 	case api.PathWrite:
 		var in api.Write
 		if json.Unmarshal(body, &in) != nil || in.Previous != 0 || in.Presence != nil {
