@@ -6,8 +6,9 @@ SHELL := bash
 FUZZTIME ?= 5s
 BENCH ?= .
 DEMO_ARGS ?=
+MUTANT ?=
 
-.PHONY: help setup build smoke demo test model vet staticcheck fuzz bench clean
+.PHONY: help setup build smoke demo test adversary model vet staticcheck fuzz bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +30,9 @@ test: setup build ## every test of every module; ends with "N passed, N failed"
 
 model: ## the Spin model of trees, anchors and chain, with its mutants (needs spin and gcc)
 	@MODEL=required go test -count=1 -p 2 -parallel 2 -v ./model
+
+adversary: $(if $(filter list,$(MUTANT)),,setup build) ## the thief who kept everything, long form (MUTANT=list, MUTANT=name: must fail)
+	@scripts/adversary.sh $(MUTANT)
 
 vet: ## go vet, every module
 	@scripts/each-module.sh go vet -p 2 ./...

@@ -58,7 +58,7 @@ type Scene struct {
 	RPC        string
 	Home       string         // of the custodian
 	Frames     string         // what the operator wrote down
-	Processes  map[string]int // whose memory is taken, by name
+	Processes  map[int]string // whose memory is taken
 	S3, STS    string
 	Bucket     string
 	IssuerURL  string
@@ -68,7 +68,7 @@ type Scene struct {
 
 // Take stops the processes, takes what is there, and lets them go on.
 func Take(ctx context.Context, at Scene, rec *Recorder) (*Loot, error) {
-	for name, pid := range at.Processes {
+	for pid, name := range at.Processes {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return nil, fmt.Errorf("stop %s: %w", name, err)
 		}
@@ -265,12 +265,12 @@ func (f forged) Token(_ context.Context, user agentkeys.Wallet, _ blobstore.Role
 
 // images reads the writable memory of processes. That takes root, or the right to
 // trace them; where it is missing the loot says so.
-func (l *Loot) images(processes map[string]int) error {
+func (l *Loot) images(processes map[int]string) error {
 	if runtime.GOOS != "linux" {
 		l.NoImages = "memory images are read from /proc, which " + runtime.GOOS + " has not"
 		return nil
 	}
-	for name, pid := range processes {
+	for pid, name := range processes {
 		images, err := readImage(name, pid)
 		if errors.Is(err, os.ErrPermission) {
 			l.NoImages = err.Error()
@@ -345,22 +345,22 @@ func readRange(name string, mem io.ReaderAt, first, end uint64) (all []Image, er
 	return all, nil
 }
 
-// Children gives the process ids of a process's children with a name.
-func Children(parent int, name string) (pids []int) {
+// Descendants gives the processes below one: its children, and theirs.
+func Descendants(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, f := range stats {
 		b, err := os.ReadFile(f)
 		if err != nil {
+			continue // it has ended
+		}
+		// pid (name) state parent ..., and a name may hold anything.
+		rest := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if len(rest) < 2 || rest[1] != strconv.Itoa(parent) || rest[0] == "Z" {
 			continue
 		}
-		open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-		rest := strings.Fields(string(b[end+1:]))
-		// The kernel keeps 15 bytes of a name.
-		if open < 0 || len(rest) < 2 || !strings.HasPrefix(name, string(b[open+1:end])) || rest[1] != strconv.Itoa(parent) || rest[0] == "Z" {
-			continue
-		}
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:open]))); err == nil {
-			pids = append(pids, pid)
+		pid, _, _ := strings.Cut(string(b), " ")
+		if n, err := strconv.Atoi(pid); err == nil {
+			pids = append(append(pids, n), Descendants(n)...)
 		}
 	}
 	return pids

@@ -148,13 +148,17 @@ func Table(rows []Row, names map[agentkeys.Wallet]string) string {
 // Counts prints what there was, what was tried and what was found.
 func (t *Thief) Counts() string {
 	var b strings.Builder
-	bytes := 0
+	var images []string
+	size := map[string]int{}
 	for _, i := range t.loot.Images {
-		bytes += len(i.Bytes)
+		size[i.Process] += len(i.Bytes)
+	}
+	for _, process := range slices.Sorted(maps.Keys(size)) {
+		images = append(images, fmt.Sprintf("%s (%d bytes)", process, size[process]))
 	}
 	fmt.Fprintf(&b, "kept: %d files and objects, %d envelopes, %d tree objects, %d transactions, %d wrapped keys, %d messages of %d jobs and %d rotators\n",
 		len(t.loot.Pieces), len(t.blobs), len(t.objects), len(t.loot.Blocks), len(t.wraps), len(t.loot.Messages), len(t.jobs), len(t.rotators))
-	fmt.Fprintf(&b, "taken: seed, anchor, store credentials, memory images of %d bytes\n", bytes)
+	fmt.Fprintf(&b, "taken: seed, anchor, store credentials, memory of %s\n", strings.Join(images, ", "))
 	fmt.Fprintf(&b, "windows of 32 bytes: %d, of which %d could be random and were tried as data key and root, %d of them as every kind of key\n", t.windows.seen.Load(), t.windows.dense.Load(), t.windows.full.Load())
 	for _, what := range slices.Sorted(maps.Keys(t.Tried)) {
 		fmt.Fprintf(&b, "tried %s: %d\n", what, t.Tried[what])

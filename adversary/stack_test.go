@@ -2,8 +2,10 @@ package adversary
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -118,37 +120,40 @@ func (s *stage) dial(t *testing.T) *client.Client {
 	return c
 }
 
-// pids names the processes whose memory is taken; 0 for one that does not run.
-func (s *stage) pids() map[string]int {
+const (
+	custodian = "agentkeys-custodian"
+	rotator   = "agentkeys-rotator"
+)
+
+// pids gives the processes of a name. A rotator in its sandbox is two, the second below
+// the first.
+func (s *stage) pids(name string) []int {
 	all := s.stack.Processes()
-	out := map[string]int{"agentkeys-custodian": all["agentkeys-custodian"], "agentkeys-rotator": 0}
-	if rotators := Children(all["agentkeys-operator"], "agentkeys-rotator"); len(rotators) > 0 {
-		out["agentkeys-rotator"] = rotators[0]
+	if name == rotator {
+		return Descendants(all["agentkeys-operator"])
 	}
-	return out
+	if pid := all[name]; pid != 0 {
+		return []int{pid}
+	}
+	return nil
 }
 
 // kill ends a process without warning and waits until its successor runs.
 func (s *stage) kill(t *testing.T, name string) {
 	t.Helper()
-	pid := s.pids()[name]
-	if pid == 0 {
-		pid = s.stack.Processes()[name]
+	old := s.pids(name)
+	t.Logf("kill -9 %s %v", name, old)
+	for _, pid := range old {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
 	}
-	if pid == 0 {
-		t.Logf("%s does not run, so it cannot be killed now", name)
-		return
-	}
-	t.Logf("kill -9 %s", name)
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if name == "agentkeys-rotator" {
+	if name == rotator {
 		return // the next job starts another
 	}
 	within(t, name+" runs again", func() bool {
-		now := s.stack.Processes()[name]
-		return now != 0 && now != pid
+		now := s.pids(name)
+		return len(now) > 0 && !slices.Equal(now, old)
 	})
 }
 
@@ -156,11 +161,13 @@ func (s *stage) kill(t *testing.T, name string) {
 // matter: the claim is for every moment.
 func (s *stage) loot(t *testing.T) *Loot {
 	t.Helper()
-	var pids map[string]int
-	within(t, "custodian and rotator run", func() bool {
-		pids = s.pids()
-		return pids["agentkeys-custodian"] != 0 && pids["agentkeys-rotator"] != 0
-	})
+	pids := map[int]string{}
+	for _, name := range []string{custodian, rotator} {
+		within(t, name+" runs", func() bool { return len(s.pids(name)) > 0 })
+		for _, pid := range s.pids(name) {
+			pids[pid] = name
+		}
+	}
 	l, err := Take(t.Context(), Scene{Vault: s.vault, RPC: s.cfg.RPC(), Home: s.path("dev", "custodian"), Frames: s.path("frames"),
 		Processes: pids, S3: loopback(s.cfg.Ports.S3), STS: loopback(s.cfg.Ports.STS), Bucket: bucket,
 		IssuerURL: "http://agentkeys.invalid/oidc", Audience: "agentkeys-vault", AnchorPath: s.path("dev", "anchor")}, s.rec)

@@ -41,6 +41,7 @@ type Thief struct {
 	queue    []source
 	windows  *window
 	Thorough bool // every kind of key at every byte of everything: some minutes
+	Stride   int  // in images
 	Tried    map[string]uint64
 	Found    map[string]int
 	Opened   map[string]bool              // by the envelope's name
@@ -82,7 +83,7 @@ type depth int
 
 const (
 	everything depth = iota // every kind of key at every byte
-	aligned                 // the dear kinds where Go puts 32 bytes of a structure: at multiples of 4
+	aligned                 // the dear kinds where Go puts 32 bytes of a structure: at multiples of Stride
 	cheap                   // data keys and roots only
 )
 
@@ -90,7 +91,7 @@ const (
 // tell it to.
 func NewThief(l *Loot) (*Thief, error) {
 	t := &Thief{loot: l, vault: l.Vault, dekIDs: map[key]bool{}, rootTags: map[[16]byte]place{}, places: map[[16]byte]place{},
-		publics: map[key]string{}, known: map[string]bool{}, privates: privates{}, Tried: map[string]uint64{}, Found: map[string]int{},
+		publics: map[key]string{}, known: map[string]bool{}, privates: privates{}, Stride: 4, Tried: map[string]uint64{}, Found: map[string]int{},
 		Opened: map[string]bool{}, Ways: map[agentkeys.DEKID][]string{}, Values: map[string]string{}}
 	t.channels()
 	t.wrapped()
@@ -305,10 +306,10 @@ func (t *Thief) Look(pieces ...Piece) {
 func (t *Thief) Everything() error {
 	t.Look(t.loot.Pieces...)
 	for _, m := range t.loot.Messages {
-		t.look("channel "+m.Channel, m.Bytes)
+		t.queue = append(t.queue, source{"channel " + m.Channel, m.Bytes, cheap})
 	}
 	for i, tx := range t.loot.Blocks {
-		t.look(fmt.Sprintf("transaction %d", i), tx)
+		t.queue = append(t.queue, source{fmt.Sprintf("transaction %d", i), tx, cheap})
 	}
 	for _, i := range t.loot.Images {
 		t.queue = append(t.queue, source{"memory of " + i.Process, i.Bytes, aligned})

@@ -39,6 +39,7 @@ type window struct {
 	seen, dense, full atomic.Uint64
 	tried             []atomic.Uint64 // hashes of windows, the last one of each place
 	hash              maphash.Seed
+	stride            int
 }
 
 // remembered is how many windows the thief knows again: an image holds most of its bytes
@@ -122,6 +123,7 @@ const chunk = 32 << 10
 
 // scan looks through sources, and takes what it finds further when all are through.
 func (t *Thief) scan(ctx context.Context, batch []source) error {
+	t.windows.stride = t.Stride
 	var all []source
 	for _, s := range batch {
 		if t.Thorough {
@@ -205,7 +207,7 @@ func (w *window) try(k *key, at int, more []byte, s source, hits chan<- hit) {
 		w.dense.Add(1)
 		w.cheap(k, say)
 	}
-	if (s.depth == everything || s.depth == aligned && at%4 == 0) && !w.again(k, aligned) {
+	if (s.depth == everything || s.depth == aligned && at%w.stride == 0) && !w.again(k, aligned) {
 		w.full.Add(1)
 		w.dear(k, say)
 	}
@@ -364,9 +366,9 @@ func texts(s source) (out []source) {
 		}
 	}
 	add := func(kind string, b []byte) {
-		d := everything
-		if len(b) > small {
-			d = cheap
+		d := s.depth
+		if len(b) <= small && d == aligned {
+			d = everything
 		}
 		out = append(out, source{fmt.Sprintf("%s (%s)", s.name, kind), b, d})
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package adversary
+
+const stride = 4
