@@ -1,7 +1,6 @@
 package adversary
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -193,40 +192,4 @@ func entries(b []byte) (all []shareEntry) {
 func wrapInfo(vault agentkeys.VaultID, user agentkeys.Wallet, epoch agentkeys.Epoch, version uint32) []byte {
 	b := append(agentkeys.DomainTag("wrap", vault), user[:]...)
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, uint32(epoch)), version)
-}
-
-// guess is what the first block of a ciphertext must decrypt to: cheaper than its tag.
-type guess struct {
-	counter, sealed [16]byte
-	mask            [16]byte
-	want            [][16]byte
-}
-
-func newGuess(nonce, sealed []byte, mask [16]byte, want ...[16]byte) (g guess) {
-	copy(g.counter[:], nonce)
-	g.counter[15] = 2 // GCM keeps block 1 for the tag
-	copy(g.sealed[:], sealed)
-	g.mask, g.want = mask, want
-	return g
-}
-
-// fits reports whether the key may be the right one.
-func (g *guess) fits(block cipher.Block) bool {
-	var b [16]byte
-	block.Encrypt(b[:], g.counter[:])
-	for i := range b {
-		b[i] = (b[i] ^ g.sealed[i]) & g.mask[i]
-	}
-	for i := range g.want {
-		if b == g.want[i] {
-			return true
-		}
-	}
-	return false
-}
-
-// maskOf has 0xff for n bytes from at.
-func maskOf(at, n int) (m [16]byte) {
-	copy(m[at:at+n], bytes.Repeat([]byte{0xff}, n))
-	return m
 }

@@ -125,10 +125,19 @@ type unlocked struct {
 
 // unlock goes through Noise IKpsk2 as far as the found keys lead: docs/spec/channel.md.
 func (j *recordedJob) unlock(vault agentkeys.VaultID, found privates) (u unlocked, ok bool) {
-	if len(j.hello) < payloadAt+16 {
-		return u, false
+	s, u, ok := j.first(vault, found)
+	if ok && len(j.reply) >= 32 {
+		u.frames, u.whole = j.finish(s, found, key(j.hello[ephAt:staticAt]), u.static)
 	}
-	s := symmetric{ck: key([]byte("Noise_IKpsk2_25519_AESGCM_SHA256"))}
+	return u, u.static != (key{})
+}
+
+// first opens the first message; ok is false where it does not open to its end.
+func (j *recordedJob) first(vault agentkeys.VaultID, found privates) (s symmetric, u unlocked, ok bool) {
+	if len(j.hello) < payloadAt+16 {
+		return s, u, false
+	}
+	s.ck = key([]byte("Noise_IKpsk2_25519_AESGCM_SHA256"))
 	s.h = s.ck
 	s.mixHash(append(append(append(agentkeys.DomainTag("channel", vault), j.hello[:16]...), j.rotator.kem...), j.hello[16:ephAt]...))
 	s.mixHash(j.rotator.noise[:])
@@ -136,21 +145,18 @@ func (j *recordedJob) unlock(vault agentkeys.VaultID, found privates) (u unlocke
 	s.mixHash(eph[:])
 	s.mixKey(eph[:])
 	if !s.mixDH(found, eph, j.rotator.noise) {
-		return u, false
+		return s, u, false
 	}
 	static, ok := s.open(j.hello[staticAt:payloadAt])
 	if !ok {
-		return u, false
+		return s, u, false
 	}
 	u.static = key(static)
 	if !s.mixDH(found, u.static, j.rotator.noise) {
-		return u, true
+		return s, u, false
 	}
-	if u.payload, ok = s.open(j.hello[payloadAt:]); !ok || len(j.reply) < 32 {
-		return u, true
-	}
-	u.frames, u.whole = j.finish(s, found, eph, u.static)
-	return u, true
+	u.payload, ok = s.open(j.hello[payloadAt:])
+	return s, u, ok
 }
 
 func (j *recordedJob) finish(s symmetric, found privates, eph, static key) (k key, ok bool) {

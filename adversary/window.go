@@ -7,10 +7,7 @@ import (
 	"crypto/ecdh"
 	"crypto/sha256"
 	"crypto/sha3"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"hash/maphash"
 	"runtime"
 	"sync"
@@ -58,60 +55,6 @@ type hit struct {
 	key  key
 	more []byte // what follows it in its source
 	why  string
-}
-
-func (t *Thief) newWindow() *window {
-	w := &window{ids: t.dekIDs, idTag: agentkeys.DomainTag("dek-id", t.vault), tags: t.rootTags, shielding: t.shielding, wraps: t.wraps,
-		publics: t.publics, rho: map[key]*recordedRotator{}, boxes: len(t.boxes) > 0,
-		tried: make([]atomic.Uint64, remembered), hash: maphash.MakeSeed()}
-	for _, p := range t.places {
-		w.rootInfos = append(w.rootInfos, append(agentkeys.DomainTag("tree/name", p.vault), p.anchor[:]...))
-	}
-	generations := map[string]bool{}
-	for i := range t.objects {
-		o := &t.objects[i]
-		g := t.guessObject(o)
-		w.guesses = append(w.guesses, g)
-		if o.kind == indexObject && !generations[string(o.info)] {
-			generations[string(o.info)] = true
-			w.indexes = append(w.indexes, o)
-		}
-	}
-	for _, j := range t.jobs {
-		if len(j.frames) > 0 && len(j.frames[0]) > 16 {
-			// The job's 317 bytes with their length 4, behind final 1 and length 2.
-			g := newGuess(make([]byte, 12), j.frames[0], maskOf(1, 6), [16]byte{0, 0x01, 0x41, 0, 0, 0x01, 0x3d})
-			w.guesses, w.chunks = append(w.guesses, g), append(w.chunks, g)
-		}
-	}
-	for _, r := range t.rotators {
-		if len(r.kem) >= 32 {
-			w.rho[key(r.kem[len(r.kem)-32:])] = r
-		}
-	}
-	return w
-}
-
-// guessObject says how the plaintext of a tree object begins.
-func (t *Thief) guessObject(o *object) guess {
-	var want [16]byte
-	switch o.kind {
-	case indexObject: // generation 8, term 8
-		binary.BigEndian.PutUint64(want[:], o.number)
-		return newGuess(o.nonce, o.sealed, maskOf(0, 12), want)
-	case shardObject: // count 4, user 20
-		var all [][16]byte
-		for u := range t.loot.Users {
-			copy(want[4:], u[:])
-			all = append(all, want)
-		}
-		return newGuess(o.nonce, o.sealed, maskOf(4, 12), all...)
-	}
-	var all [][16]byte // user 20
-	for u := range t.loot.Users {
-		all = append(all, [16]byte(u[:16]))
-	}
-	return newGuess(o.nonce, o.sealed, maskOf(0, 16), all...)
 }
 
 // A key is random bytes: 32 of them with fewer than minDistinct different values come
@@ -345,59 +288,4 @@ func (t *Thief) take(h hit) {
 			}
 		}
 	}
-}
-
-// texts decodes runs of hex and base64 that are long enough for a key.
-func texts(s source) (out []source) {
-	run := func(alphabet func(byte) bool, least int, decode func([]byte)) {
-		for at := 0; at < len(s.bytes); {
-			if !alphabet(s.bytes[at]) {
-				at++
-				continue
-			}
-			end := at
-			for end < len(s.bytes) && alphabet(s.bytes[end]) {
-				end++
-			}
-			if end-at >= least {
-				decode(s.bytes[at:end])
-			}
-			at = end
-		}
-	}
-	add := func(kind string, b []byte) {
-		d := s.depth
-		if len(b) <= small && d == aligned {
-			d = everything
-		}
-		out = append(out, source{fmt.Sprintf("%s (%s)", s.name, kind), b, d})
-	}
-	run(isHex, 64, func(text []byte) {
-		for odd := range min(2, len(text)-63) {
-			part := text[odd : len(text)-(len(text)-odd)%2]
-			if b, err := hex.DecodeString(string(part)); err == nil {
-				add("hex", b)
-			}
-		}
-	})
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		extra := "+/"
-		if enc == base64.RawURLEncoding {
-			extra = "-_"
-		}
-		run(func(c byte) bool { return isAlnum(c) || c == extra[0] || c == extra[1] }, 43, func(text []byte) {
-			if b, err := enc.DecodeString(string(text)); err == nil {
-				add("base64", b)
-			} else if b, err := enc.DecodeString(string(text[:len(text)/4*4])); err == nil {
-				add("base64", b)
-			}
-		})
-	}
-	return out
-}
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' }
-
-func isAlnum(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
