@@ -61,13 +61,6 @@ func (p place) info(purpose string, generation uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, generation)
 }
 
-// rootTag is in the names of the objects that a root opens.
-func (p place) rootTag(root *key) (tag [16]byte) {
-	k := derive(&key{}, root, append(agentkeys.DomainTag("tree/name", p.vault), p.anchor[:]...))
-	copy(tag[:], k[:])
-	return tag
-}
-
 func (p place) treeKey(root, shielding *key) key {
 	return derive(shielding, root, agentkeys.DomainTag("tree", p.vault))
 }

@@ -210,7 +210,7 @@ func Build(ctx context.Context, dir, bin string, changes ...Mutant) error {
 			cmd := exec.CommandContext(ctx, "go", "build", "-p", "2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
 				"-overlay", overlay, "-o", filepath.Join(bin, program), "./cmd/"+program)
 			cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local")
-			if program == "agentkeys-rotator" {
+			if program == "agentkeys-custodian" || program == "agentkeys-rotator" {
 				cmd.Env = append(cmd.Env, "GOEXPERIMENT=runtimesecret") // as scripts/build.sh does
 			}
 			if out, err := cmd.CombinedOutput(); err != nil {

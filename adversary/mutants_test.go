@@ -23,7 +23,7 @@ func TestMutants(t *testing.T) {
 			if l.NoImages != "" && strings.Contains(m.Caught.String(), "memory of") {
 				t.Skip(l.NoImages)
 			}
-			if Check(rows, nil) == nil {
+			if Check(rows) == nil {
 				t.Fatalf("nothing leaked, though: %s", m.What)
 			}
 			if leaks := Leaks(rows); !slices.ContainsFunc(leaks, m.Caught.MatchString) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"sync"
 	"time"
 
@@ -136,6 +137,8 @@ func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	if err := e.k.set.Commit(ctx); err != nil {
 		return err
 	}
+	// Keys of these epochs that flows have left in freed memory go before anybody is told.
+	runtime.GC()
 	// Each anchor's keeper says so; the last one clears the place.
 	e.s.step("destroy.statement")
 	var errs []error

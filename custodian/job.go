@@ -217,11 +217,13 @@ func (j *Jobs) draining(ctx context.Context, user agentkeys.Wallet, u rules.User
 // start opens a channel to the rotator. Nothing of the job leaves yet.
 func (j *Jobs) start(w *job, pub channel.PublicKeys) (api.Job, error) {
 	rand.Read(w.id[:])
-	init, hello, err := channel.Initiate(j.s.cfg.Vault, w.id, pub)
+	var hello []byte
+	var err error
+	agentkeys.Scrubbed(func() { w.init, hello, err = channel.Initiate(j.s.cfg.Vault, w.id, pub) })
 	if err != nil {
 		return api.Job{}, fmt.Errorf("job: %w", err)
 	}
-	w.init, w.began = init, time.Now()
+	w.began = time.Now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for id, old := range j.open {
@@ -264,28 +266,34 @@ func (j *Jobs) handshake(ctx context.Context, h api.Handshake) (api.JobFrames, e
 	if init == nil {
 		return api.JobFrames{}, conflict.because("Ask for the user's job again", "job: its handshake is over")
 	}
-	conn, err := init.Finish(h.Message)
+	var out api.JobFrames
+	agentkeys.Scrubbed(func() { out.Frames, err = j.frames(w, init, h.Message) })
+	if err == nil && w.kind == api.JobMove {
+		err = j.carriage(ctx, w, &out)
+	}
+	return out, err
+}
+
+// frames seals the job for the rotator that answered. Keys die here.
+func (j *Jobs) frames(w *job, init *channel.Initiator, answer []byte) ([]byte, error) {
+	conn, err := init.Finish(answer)
 	if err != nil {
-		return api.JobFrames{}, conflict.because("Start the rotator again", "job: the rotator's answer does not fit")
+		return nil, conflict.because("Start the rotator again", "job: the rotator's answer does not fit")
 	}
 	defer func() { _ = conn.Close() }()
 	messages, err := j.messages(w)
 	if err != nil {
-		return api.JobFrames{}, err
+		return nil, err
 	}
 	var frames bytes.Buffer
 	for i, m := range messages {
 		err := conn.WriteMessage(&frames, m, i == len(messages)-1)
 		clear(m)
 		if err != nil {
-			return api.JobFrames{}, fmt.Errorf("job: %w", err)
+			return nil, fmt.Errorf("job: %w", err)
 		}
 	}
-	out := api.JobFrames{Frames: frames.Bytes()}
-	if w.kind == api.JobMove {
-		err = j.carriage(ctx, w, &out)
-	}
-	return out, err
+	return frames.Bytes(), nil
 }
 
 // messages are the job and, for a move, its chunks.

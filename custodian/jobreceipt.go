@@ -54,7 +54,22 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 	if m.Job != w.id || m.User != w.user || m.Epoch != epoch {
 		return badRequest.because("", "receipt: of another job")
 	}
-	key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: epoch}, wrapVersion)
+	var err error
+	agentkeys.Scrubbed(func() { err = j.opens(w.user, m) })
+	if err != nil {
+		return err
+	}
+	j.s.step("made.statement")
+	body := statement.OpenEpoch{Receipt: m, ValidUntil: j.s.statementValidUntil()}
+	return j.submit(ctx, body, sig, rules.UserKey(w.user), func(v []byte) bool {
+		u, ok, err := row(v, rules.ParseUser)
+		return err == nil && ok && u.Active.Epoch >= epoch
+	})
+}
+
+// opens holds a new data key against the wrapping key of its epoch. Keys die here.
+func (j *Jobs) opens(user agentkeys.Wallet, m receipt.Made) error {
+	key, err := j.wrappingKey(user, rules.EpochRow{Epoch: m.Epoch}, wrapVersion)
 	if err != nil {
 		return err
 	}
@@ -64,12 +79,7 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 		return badRequest.because("Start the rotator again", "receipt: the data key does not open")
 	}
 	dek.Wipe()
-	j.s.step("made.statement")
-	body := statement.OpenEpoch{Receipt: m, ValidUntil: j.s.statementValidUntil()}
-	return j.submit(ctx, body, sig, rules.UserKey(w.user), func(v []byte) bool {
-		u, ok, err := row(v, rules.ParseUser)
-		return err == nil && ok && u.Active.Epoch >= epoch
-	})
+	return nil
 }
 
 // moved checks every new object in the store before the pointers name it.

@@ -128,7 +128,7 @@ func (k *Keeper) inUse(ctx context.Context) ([]erasure.AnchorID, error) {
 	return slices.Clone(kept), nil
 }
 
-// Get gives a share for the read path. The caller wipes it.
+// Get gives a share for the read path. The caller is scrubbed and wipes it.
 func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint32) (agentkeys.Secret, error) {
 	share, ok := k.set.Get(erasure.ShareID{User: user, Epoch: epoch, WrapVersion: version})
 	if !ok {
@@ -143,10 +143,14 @@ func (k *Keeper) newShare(ctx context.Context, user agentkeys.Wallet, epoch agen
 	if _, err := k.inUse(ctx); err != nil {
 		return err
 	}
-	fresh := erasure.Share(seed.New().Reveal())
-	defer clear(fresh[:])
-	stored, err := k.set.Put(ctx, erasure.ShareID{User: user, Epoch: epoch, WrapVersion: wrapVersion}, fresh)
-	clear(stored[:])
+	var err error
+	agentkeys.Scrubbed(func() {
+		fresh := erasure.Share(seed.New().Reveal())
+		defer clear(fresh[:])
+		var stored erasure.Share
+		stored, err = k.set.Put(ctx, erasure.ShareID{User: user, Epoch: epoch, WrapVersion: wrapVersion}, fresh)
+		clear(stored[:])
+	})
 	return err
 }
 

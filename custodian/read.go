@@ -161,7 +161,12 @@ func lost(missing bool, w want) error {
 }
 
 // open unwraps the epoch's data key and opens the envelope. Keys die here.
-func (s *Server) open(v verdict, sealed []byte) ([]byte, error) {
+func (s *Server) open(v verdict, sealed []byte) (plain []byte, err error) {
+	agentkeys.Scrubbed(func() { plain, err = s.openWithKeys(v, sealed) })
+	return plain, err
+}
+
+func (s *Server) openWithKeys(v verdict, sealed []byte) ([]byte, error) {
 	e := v.user.Active
 	if v.pointer.Epoch != e.Epoch {
 		e = v.user.Draining
@@ -187,7 +192,7 @@ func placeOf(slot agentkeys.Slot, p rules.Pointer) envelope.Place {
 }
 
 // dek is the one way to a data key: shielding key and share give the wrapping key,
-// which opens what the proven row holds. The caller wipes it.
+// which opens what the proven row holds. The caller is scrubbed and wipes it.
 func (s *Server) dek(user agentkeys.Wallet, e rules.EpochRow) (envelope.DEK, error) {
 	version := shareOf(user, e).WrapVersion
 	share, err := s.cfg.Shares.Get(user, e.Epoch, version)

@@ -147,20 +147,17 @@ func (s *Server) landed(ctx context.Context, slot agentkeys.Slot, u rules.User, 
 // earlier try is opened: the same credential is that try's, anything else a
 // conflict.
 func (s *Server) sealAndPut(ctx context.Context, v verdict, at envelope.Place, cred []byte) (agentkeys.Hash, error) {
-	dek, err := s.dek(at.User, v.user.Active)
+	var sealed []byte
+	var err error
+	agentkeys.Scrubbed(func() { sealed, err = s.seal(v, at, cred) })
 	if err != nil {
 		return agentkeys.Hash{}, err
-	}
-	defer dek.Wipe()
-	sealed, err := envelope.Seal(s.cfg.Vault, dek, at, cred)
-	if err != nil {
-		return agentkeys.Hash{}, badRequest.because("", "%v", err)
 	}
 	key := blobstore.Key(at.User, at.Epoch, at.Service, at.Blob)
 	s.step("write.put")
 	err = s.store(ctx, at.User, key, sealed)
 	if errors.Is(err, blobstore.ErrExists) {
-		return s.earlier(ctx, dek, v, at, key, cred)
+		return s.earlier(ctx, v, at, key, cred)
 	}
 	if err != nil {
 		s.log.Warn("store", "error", err.Error())
@@ -171,18 +168,34 @@ func (s *Server) sealAndPut(ctx context.Context, v verdict, at envelope.Place, c
 	return hash, nil
 }
 
+// seal makes the envelope. Keys die here.
+func (s *Server) seal(v verdict, at envelope.Place, cred []byte) ([]byte, error) {
+	dek, err := s.dek(at.User, v.user.Active)
+	if err != nil {
+		return nil, err
+	}
+	defer dek.Wipe()
+	sealed, err := envelope.Seal(s.cfg.Vault, dek, at, cred)
+	if err != nil {
+		return nil, badRequest.because("", "%v", err)
+	}
+	return sealed, nil
+}
+
 func (s *Server) store(ctx context.Context, user agentkeys.Wallet, key string, sealed []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return s.cfg.Store.Put(ctx, user, key, sealed)
 }
 
-func (s *Server) earlier(ctx context.Context, dek envelope.DEK, v verdict, at envelope.Place, key string, cred []byte) (agentkeys.Hash, error) {
+func (s *Server) earlier(ctx context.Context, v verdict, at envelope.Place, key string, cred []byte) (agentkeys.Hash, error) {
 	b, err := s.get(ctx, at.User, key)
 	if err != nil {
 		return agentkeys.Hash{}, storeUnavailable.because("Try again", "the object store does not answer")
 	}
-	plain, err := envelope.Open(s.cfg.Vault, dek, v.user.Active.DEKID, at, b)
+	v.slot = agentkeys.Slot{User: at.User, Agent: at.Agent, Service: at.Service}
+	v.pointer = rules.Pointer{Epoch: at.Epoch, Blob: at.Blob, Version: at.Version}
+	plain, err := s.open(v, b)
 	defer clear(plain)
 	if err != nil || !s.misses.same(at.User, plain, cred) {
 		return agentkeys.Hash{}, conflict.because("Write again without a blob id", "another object lies under this blob id")

@@ -33,6 +33,7 @@ func TestStack(t *testing.T) {
 		{"journey", journey},
 		{"revocation", revocation},
 		{"thief", theft},
+		{"core files", noCoreFiles},
 		{"second process", secondProcess},
 		{"idle", idle},
 		{"store away", storeAway},

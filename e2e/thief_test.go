@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"example.org/agentkeys"
@@ -47,6 +50,22 @@ func theft(t *testing.T, v *vault) {
 	}
 	if err := os.RemoveAll(early); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// noCoreFiles: no crash leaves the custodian's memory in a file. The rotator's limits are
+// its sandbox's, and tested there.
+func noCoreFiles(t *testing.T, v *vault) {
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", v.pid(t, "agentkeys-custodian")))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("the limits of another process can be read on Linux only")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(limits), "Max core file size")
+	if f := strings.Fields(line); len(f) < 2 || f[0] != "0" || f[1] != "0" {
+		t.Errorf("the custodian may write core files: %q", f)
 	}
 }
 

@@ -17,12 +17,20 @@ type Signature [65]byte
 var ErrSignature = errors.New("signature: malformed, high s, or not by this wallet")
 
 // Key is a wallet's private key.
-type Key struct{ k *secp256k1.PrivateKey }
+type Key struct {
+	k      *secp256k1.PrivateKey
+	wallet agentkeys.Wallet
+}
+
+func keyOf(k *secp256k1.PrivateKey) Key { return Key{k, walletOf(k.PubKey())} }
 
 // NewKey makes a random key.
 func NewKey() (Key, error) {
 	k, err := secp256k1.GeneratePrivateKey()
-	return Key{k}, err
+	if err != nil {
+		return Key{}, err
+	}
+	return keyOf(k), nil
 }
 
 // ParseKey takes 32 bytes, big-endian, 1 to n-1.
@@ -31,7 +39,7 @@ func ParseKey(b []byte) (Key, error) {
 	if len(b) != 32 || s.SetByteSlice(b) || s.IsZero() {
 		return Key{}, errors.New("wallet key: want 32 bytes below the group order")
 	}
-	return Key{secp256k1.NewPrivateKey(&s)}, nil
+	return keyOf(secp256k1.NewPrivateKey(&s)), nil
 }
 
 // Bytes gives the 32 bytes of the private key.
@@ -41,7 +49,7 @@ func (k Key) Bytes() []byte { return k.k.Serialize() }
 func (k Key) Zero() { k.k.Zero() }
 
 // Wallet is the key's address.
-func (k Key) Wallet() agentkeys.Wallet { return walletOf(k.k.PubKey()) }
+func (k Key) Wallet() agentkeys.Wallet { return k.wallet }
 
 // Sign signs a digest (RFC 6979, low s).
 func (k Key) Sign(digest [32]byte) (s Signature) {

@@ -56,7 +56,7 @@ func (t *Tree) retireOld(ctx context.Context) error {
 	if err := t.checkLive(ctx); err != nil {
 		return err
 	}
-	if err := t.destroy(ctx, t.old.root, t.now.root); err != nil {
+	if err := t.destroy(ctx, t.old, t.now); err != nil {
 		return err
 	}
 	t.old.wipe()
@@ -78,10 +78,12 @@ func (t *Tree) begin() (touched [shardCount]bool, err error) {
 	if len(t.marked) == 0 && !slices.Contains(touched[:], true) && t.now.version == t.cfg.Version {
 		return touched, nil
 	}
-	var root Root
-	rand.Read(root[:])
-	t.next = newGeneration(t.place, t.now.number+1, t.cfg.Version, root, shielding)
-	clear(root[:])
+	agentkeys.Scrubbed(func() {
+		var root Root
+		rand.Read(root[:])
+		t.next = newGeneration(t.place, t.now.number+1, t.cfg.Version, root, shielding)
+		clear(root[:])
+	})
 	t.erasing, t.marked = t.marked, make(map[ShareID]struct{})
 	for id := range t.erasing {
 		if t.shares.has(id) {
@@ -142,7 +144,8 @@ func (t *Tree) prepare(ctx context.Context, touched [shardCount]bool) error {
 		return err
 	}
 	t.step("commit: write index")
-	object := t.next.indexFrame().seal(t.next.indexKey, x.append())
+	var object []byte
+	agentkeys.Scrubbed(func() { object = t.next.indexFrame().seal(t.next.indexKey, x.append()) })
 	t.next.hash = sha256.Sum256(object)
 	name := t.place.indexName(t.next.number, t.next.tag)
 	if err := t.cfg.Objects.Put(ctx, name, object); err != nil {
@@ -214,7 +217,7 @@ func (t *Tree) finish(ctx context.Context) error {
 	if err := t.commitRow(ctx); err != nil {
 		return err
 	}
-	if err := t.destroy(ctx, t.now.root, t.next.root); err != nil {
+	if err := t.destroy(ctx, t.now, t.next); err != nil {
 		return err
 	}
 	t.step("commit: forget keys")
@@ -222,7 +225,12 @@ func (t *Tree) finish(ctx context.Context) error {
 	return t.sweep(ctx)
 }
 
-func (t *Tree) stage(ctx context.Context) error {
+func (t *Tree) stage(ctx context.Context) (err error) {
+	agentkeys.Scrubbed(func() { err = t.stageRoot(ctx) })
+	return err
+}
+
+func (t *Tree) stageRoot(ctx context.Context) error {
 	if err := t.cfg.Anchor.Stage(ctx, t.next.root); err != nil {
 		return fmt.Errorf("anchor: stage: %w", err)
 	}
@@ -272,7 +280,12 @@ func (g *generation) is(row Row) bool {
 }
 
 // destroy erases root only while keep is held too, and looks whether it is gone.
-func (t *Tree) destroy(ctx context.Context, root, keep Root) error {
+func (t *Tree) destroy(ctx context.Context, gone, kept *generation) (err error) {
+	agentkeys.Scrubbed(func() { err = t.destroyRoot(ctx, gone.root, kept.root) })
+	return err
+}
+
+func (t *Tree) destroyRoot(ctx context.Context, root, keep Root) error {
 	defer clear(root[:])
 	defer clear(keep[:])
 	t.step("commit: destroy old root")

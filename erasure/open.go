@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"example.org/agentkeys"
 )
 
 // Open loads every live share into memory. The chain's generation picks the root.
@@ -26,7 +28,8 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("anchor row: %w", err)
 	}
-	if err := t.sortRoots(ctx, row); err != nil {
+	agentkeys.Scrubbed(func() { err = t.sortRoots(ctx, row) })
+	if err != nil {
 		return nil, err
 	}
 	if row.Height < t.now.index.height || row.Term < t.now.index.term {

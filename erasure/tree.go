@@ -146,16 +146,19 @@ func (t *Tree) touch(g *generation, id ShareID) {
 
 // putRecords lets the current generation decide between two shares for one id and
 // writes the winner beneath the next root, if there is one.
-func (t *Tree) putRecords(ctx context.Context, id ShareID, share Share) (Share, error) {
-	stored, err := t.putRecord(ctx, t.now, id, share)
-	if err != nil || t.next == nil {
-		return stored, err
-	}
-	t.step("put: second root")
-	again, err := t.putRecord(ctx, t.next, id, stored)
-	if err == nil && again != stored {
-		err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
-	}
+func (t *Tree) putRecords(ctx context.Context, id ShareID, share Share) (stored Share, err error) {
+	agentkeys.Scrubbed(func() {
+		stored, err = t.putRecord(ctx, t.now, id, share)
+		if err != nil || t.next == nil {
+			return
+		}
+		t.step("put: second root")
+		var again Share
+		again, err = t.putRecord(ctx, t.next, id, stored)
+		if err == nil && again != stored {
+			err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+		}
+	})
 	return stored, err
 }
 

@@ -57,7 +57,7 @@ func (r *Rotator) Serve(evidence []byte) error {
 		case typ == rotation.Hello:
 			err = r.send(rotation.Hello, append(r.Public(), evidence...))
 		case typ == rotation.Handshake:
-			alone(func() { err = r.job(body) })
+			agentkeys.Scrubbed(func() { err = r.job(body) })
 		default:
 			return ErrJob
 		}

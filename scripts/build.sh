@@ -34,9 +34,9 @@ compile() {
   local bin="$PWD/bin" flags="-s -w"
   # The command says what it was built from; what enclaves measure does not depend on it.
   [ "$2" != agentkeys ] || flags="$flags -X main.commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
-  # The rotator erases what its jobs leave in freed memory: docs/adr/0014.
+  # The enclaves erase what they leave in freed memory: docs/adr/0014, docs/adr/0018.
   local experiment=""
-  [ "$2" != agentkeys-rotator ] || experiment=runtimesecret
+  case "$2" in agentkeys-custodian | agentkeys-rotator) experiment=runtimesecret ;; esac
   (cd "$1" && GOEXPERIMENT="$experiment" go build -p 2 -trimpath -buildvcs=false -ldflags="$flags" -o "$bin/$2" "./cmd/$2")
 }
 

@@ -34,6 +34,10 @@ func main() {
 	service.Tune()
 	c, err := parse(os.Args[1:])
 	if err == nil {
+		// A core file would hold the seed.
+		err = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	}
+	if err == nil {
 		err = run(c)
 	}
 	if errors.Is(err, flag.ErrHelp) {
