@@ -52,7 +52,7 @@ func TestPatchesApply(t *testing.T) {
 	for _, m := range mutants {
 		names = append(names, m.Name)
 	}
-	want := []string{"dek-in-log", "job-in-first-message", "root-kept", "root-under-lasting-key", "shard-key-reused", "share-in-memory", "share-salt-ignored"}
+	want := []string{"dek-in-log", "freed-keys-left", "job-in-first-message", "root-kept", "root-under-lasting-key", "shard-key-reused", "share-in-memory", "share-salt-ignored"}
 	if !slices.Equal(names, want) {
 		t.Errorf("mutants are %v, want %v", names, want)
 	}
