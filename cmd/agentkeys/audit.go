@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"text/tabwriter"
+	"time"
 
+	"example.org/agentkeys/api"
 	"example.org/agentkeys/client"
 	"example.org/agentkeys/record"
 	"example.org/agentkeys/statement"
@@ -16,17 +21,25 @@ type readRecord = record.Record
 
 // eachRead visits the owner's read records, oldest first.
 func eachRead(ctx context.Context, cl *client.Client, visit func(readRecord)) error {
-	for from := uint64(1); from != 0; {
+	_, err := readsFrom(ctx, cl, 1, visit)
+	return err
+}
+
+// readsFrom visits the records from a sequence number on and gives the first number that
+// is not there yet.
+func readsFrom(ctx context.Context, cl *client.Client, first uint64, visit func(readRecord)) (uint64, error) {
+	for from := first; from != 0; {
 		records, next, err := cl.Reads(ctx, from, 1000)
 		if err != nil {
-			return err
+			return first, err
 		}
 		for _, r := range records {
 			visit(r)
+			first = r.Sequence + 1
 		}
 		from = next
 	}
-	return nil
+	return first, nil
 }
 
 // auditRow is one line of audit list.
@@ -42,7 +55,7 @@ type auditRow struct {
 }
 
 func auditCommand(a *app) *cobra.Command {
-	c := group(&cobra.Command{Use: "audit", Short: "What was used and seen", Example: "  agentkeys audit list"})
+	c := group(&cobra.Command{Use: "audit", Short: "What was used and seen", Example: "  agentkeys audit list\n  agentkeys audit follow"})
 	c.AddCommand(&cobra.Command{Use: "list", Short: "List the reads of your credentials, oldest first", Args: exactly(0, "no arguments"),
 		Example: "  agentkeys audit list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,8 +71,66 @@ func auditCommand(a *app) *cobra.Command {
 				}
 				t.Flush()
 			})
-		}})
+		}}, auditFollow(a))
 	return c
+}
+
+// followEvery is how often audit follow asks.
+const followEvery = 2 * time.Second
+
+// auditFollow prints what is new, one line a record, until it is stopped.
+func auditFollow(a *app) *cobra.Command {
+	var from uint64
+	c := &cobra.Command{Use: "follow", Short: "Print each read as it happens, until Ctrl-C", Args: exactly(0, "no arguments"),
+		Long:    "Prints each read as it happens, until Ctrl-C. It begins with the next one, or with --from N.\nWith --json one object a line.",
+		Example: "  agentkeys audit follow\n  agentkeys audit follow --from 1 --json | jq .service",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			for next := from; ; {
+				cl, err := a.owner(ctx)
+				if err != nil {
+					return unlessDone(ctx, err)
+				}
+				var fresh []readRecord
+				first := next
+				if next, err = readsFrom(ctx, cl, max(first, 1), func(r readRecord) { fresh = append(fresh, r) }); err != nil {
+					return unlessDone(ctx, err)
+				}
+				if first > 0 && len(fresh) > 0 {
+					cl, l, err := a.listing(ctx)
+					if err != nil {
+						return unlessDone(ctx, err)
+					}
+					for row, i := a.auditRows(cl, l), 0; i < len(fresh); i++ {
+						a.follow(row(fresh[i]))
+					}
+				}
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(followEvery):
+				}
+			}
+		}}
+	c.Flags().Uint64Var(&from, "from", 0, "begin with record `N` (default: the next one)")
+	return c
+}
+
+// unlessDone: that it was stopped is no error.
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (a *app) follow(r auditRow) {
+	if a.json {
+		_ = json.NewEncoder(a.out).Encode(r)
+		return
+	}
+	fmt.Fprintf(a.out, "%d  %s  %s  %s v%d  %s\n", r.Sequence, when(r.Time), r.Agent, r.Service, r.Version, orCalls(r))
 }
 
 func (a *app) audit(ctx context.Context) ([]auditRow, error) {
@@ -67,20 +138,25 @@ func (a *app) audit(ctx context.Context) ([]auditRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	rows, row := []auditRow{}, a.auditRows(cl, l)
+	err = eachRead(ctx, cl, func(r readRecord) { rows = append(rows, row(r)) })
+	return rows, err
+}
+
+// auditRows gives records the names that people know.
+func (a *app) auditRows(cl *client.Client, l api.Listing) func(readRecord) auditRow {
 	names, agents := serviceNames(l), a.agentNames()
 	agents[cl.User().String()] = "you"
-	rows := []auditRow{}
-	err = eachRead(ctx, cl, func(r readRecord) {
+	return func(r readRecord) auditRow {
 		how := "lent"
 		if r.Kind == record.KindCalls {
 			how = "calls"
 		} else if statement.Mode(r.Mode) == statement.ModeReveal {
 			how = "SEEN"
 		}
-		rows = append(rows, auditRow{r.Sequence, r.Time, slotName(agents, r.Agent.String(), ""), orID(names[r.Service.String()], r.Service.String()),
-			r.Version, uint32(r.Epoch), how, r.Calls})
-	})
-	return rows, err
+		return auditRow{r.Sequence, r.Time, slotName(agents, r.Agent.String(), ""), orID(names[r.Service.String()], r.Service.String()),
+			r.Version, uint32(r.Epoch), how, r.Calls}
+	}
 }
 
 func orCalls(r auditRow) string {
