@@ -34,7 +34,9 @@ func (t *Tree) Commit(ctx context.Context) error {
 			return err
 		}
 	}
-	touched, err := t.begin()
+	var touched [shardCount]bool
+	var err error
+	agentkeys.Scrubbed(func() { touched, err = t.begin() })
 	if err != nil {
 		return err
 	}
@@ -67,30 +69,45 @@ func (t *Tree) retireOld(ctx context.Context) error {
 // begin makes the next root, in memory only, and from here on puts go under both.
 // It returns the shards to write anew; next stays nil when there is nothing to do.
 func (t *Tree) begin() (touched [shardCount]bool, err error) {
+	t.phase.Lock()
+	defer t.phase.Unlock()
+	touched = t.now.dirty
+	if len(t.marked) == 0 && len(t.wanted) == 0 && !slices.Contains(touched[:], true) && t.now.version == t.cfg.Version {
+		return touched, nil
+	}
 	shielding, err := t.cfg.Shielding(t.cfg.Version)
 	if err != nil {
 		return touched, fmt.Errorf("shielding key %d: %w", t.cfg.Version, err)
 	}
 	defer clear(shielding[:])
-	t.phase.Lock()
-	defer t.phase.Unlock()
-	touched = t.now.dirty
-	if len(t.marked) == 0 && !slices.Contains(touched[:], true) && t.now.version == t.cfg.Version {
-		return touched, nil
-	}
-	agentkeys.Scrubbed(func() {
-		var root Root
-		rand.Read(root[:])
-		t.next = newGeneration(t.place, t.now.number+1, t.cfg.Version, root, shielding)
-		clear(root[:])
-	})
+	var root Root
+	rand.Read(root[:])
+	t.next = newGeneration(t.place, t.now.number+1, t.cfg.Version, root, shielding)
+	clear(root[:])
 	t.erasing, t.marked = t.marked, make(map[ShareID]struct{})
 	for id := range t.erasing {
 		if t.shares.has(id) {
 			touched[id.shard()] = true
 		}
 	}
+	t.adding = make(map[byte][]entry)
+	for _, e := range t.wanted {
+		if !t.shares.has(e.id) && !t.beingAdded(e.id) {
+			t.adding[e.id.shard()] = append(t.adding[e.id.shard()], e)
+			touched[e.id.shard()] = true
+		}
+	}
+	clear(t.wanted)
+	t.wanted = nil
 	return touched, nil
+}
+
+// forgetAdding is called with phase held.
+func (t *Tree) forgetAdding() {
+	for _, entries := range t.adding {
+		clear(entries)
+	}
+	t.adding = nil
 }
 
 // abandon forgets a next root that never left memory.
@@ -103,6 +120,7 @@ func (t *Tree) abandon(keepMarks bool) {
 		}
 	}
 	t.next.wipe()
+	t.forgetAdding()
 	t.next, t.erasing, t.swept = nil, nil, false
 }
 
@@ -170,6 +188,11 @@ func (t *Tree) writeShard(ctx context.Context, n byte, touched bool) (shardRef, 
 		_, ok := t.erasing[e.id]
 		return ok
 	})
+	if added := t.adding[n]; len(added) > 0 {
+		kept = append(slices.Clone(kept), added...)
+		defer clear(kept)
+		slices.SortFunc(kept, func(a, b entry) int { return a.id.compare(b.id) })
+	}
 	if len(kept) == 0 {
 		return shardRef{}, nil
 	}
@@ -221,7 +244,7 @@ func (t *Tree) finish(ctx context.Context) error {
 		return err
 	}
 	t.step("commit: forget keys")
-	t.takeOver()
+	agentkeys.Scrubbed(t.takeOver)
 	return t.sweep(ctx)
 }
 
@@ -313,6 +336,12 @@ func (t *Tree) takeOver() {
 	for id := range t.erasing {
 		t.shares.remove(id)
 	}
+	for _, entries := range t.adding {
+		for _, e := range entries {
+			t.shares.put(e.id, e.share)
+		}
+	}
+	t.forgetAdding()
 	for id, newest := range t.doubt {
 		if newest < t.next.number {
 			delete(t.doubt, id)
@@ -334,8 +363,9 @@ func (t *Tree) sweep(ctx context.Context) error {
 		return fmt.Errorf("tree objects: list: %w", err)
 	}
 	keep := map[string]bool{t.place.indexName(t.now.number, t.now.tag): true}
-	for n, ref := range t.now.index.shards {
-		if ref.shares != 0 {
+	for n := range t.now.index.shards {
+		// Not by value: a copy of the keys would stay on the stack.
+		if ref := &t.now.index.shards[n]; ref.shares != 0 {
 			keep[t.place.shardName(byte(n), ref.hash)] = true
 		}
 	}

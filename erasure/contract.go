@@ -72,6 +72,8 @@ var (
 	ErrLive = errors.New("share: still needed by a live epoch")
 	// ErrErasing: the share is marked for erasure and cannot be put again.
 	ErrErasing = errors.New("share: being erased")
+	// ErrAdding: a commit that adds the share is under way. Try again.
+	ErrAdding = errors.New("share: being added")
 	// ErrNoRoot: no root in the anchor opens what the chain names. Alarm.
 	ErrNoRoot = errors.New("anchor: no root opens the tree")
 	// ErrDiverged: the chain shows an older or another tree than this one.

@@ -58,6 +58,10 @@ func (b *bench) life(dieAtStep int) (steps []string, err error) {
 		func() error { return b.put(tree, shareID(6, 2)) },
 		func() error { b.erase(tree, shareID(2, 1), shareID(5, 1)); return tree.Commit(ctx) },
 		func() error { b.report(tree); return nil },
+		func() error { return b.add(tree, shareID(7, 1), shareID(10, 1)) },
+		func() error { tree.SetVersion(2); return b.add(tree, wrapped(12, 2)) },
+		func() error { b.erase(tree, shareID(10, 1)); return b.add(tree, wrapped(13, 2)) },
+		func() error { b.report(tree); return nil },
 	}
 	for _, act := range acts {
 		if e := act(); e != nil || err != nil {
@@ -137,8 +141,8 @@ func TestLifeWithoutCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.recover("no crash")
-	if len(b.reported) != 4 {
-		t.Errorf("%d erasures reported, want 4", len(b.reported))
+	if len(b.reported) != 5 {
+		t.Errorf("%d erasures reported, want 5", len(b.reported))
 	}
 	for _, want := range []string{
 		"put: write record", "put: read record back", "put: second root", "put: remember",

@@ -309,6 +309,33 @@ func (b *bench) mustPut(tree *Tree, ids ...ShareID) {
 	}
 }
 
+// add has shares written by one commit, which is when the rows may name them.
+func (b *bench) add(tree *Tree, ids ...ShareID) error {
+	for _, id := range ids {
+		if err := tree.Add(id, randomShare()); err != nil {
+			return err
+		}
+	}
+	if err := tree.Commit(b.t.Context()); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		share, ok := tree.Get(id)
+		if !ok {
+			b.t.Errorf("share %s is not there after the commit that adds it", id)
+		}
+		b.want[id], b.live[id] = share, true
+	}
+	return nil
+}
+
+// wrapped is a share beneath another shielding key.
+func wrapped(user byte, version uint32) ShareID {
+	id := shareID(user, 1)
+	id.WrapVersion = version
+	return id
+}
+
 func (b *bench) erase(tree *Tree, ids ...ShareID) {
 	for _, id := range ids {
 		if share, ok := b.want[id]; ok {
@@ -331,7 +358,7 @@ func (b *bench) checkKept(tree *Tree, when string) {
 }
 
 func (b *bench) thief() thief {
-	return thief{b.w.ever, place{b.cfg.Vault, b.cfg.ID}, b.w.row.Generation + 2, b.cfg.Version}
+	return thief{b.w.ever, place{b.cfg.Vault, b.cfg.ID}, b.w.row.Generation + 2, b.cfg.Version + 1}
 }
 
 // checkGone fails if a share that was asked to be erased can still be had by

@@ -28,29 +28,36 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("anchor row: %w", err)
 	}
-	agentkeys.Scrubbed(func() { err = t.sortRoots(ctx, row) })
+	agentkeys.Scrubbed(func() { err = t.open(ctx, row) })
 	if err != nil {
 		return nil, err
 	}
-	if row.Height < t.now.index.height || row.Term < t.now.index.term {
-		return nil, fmt.Errorf("%w: height %d is below the floor", ErrDiverged, row.Height)
+	return t, nil
+}
+
+func (t *Tree) open(ctx context.Context, row Row) error {
+	if err := t.sortRoots(ctx, row); err != nil {
+		return err
 	}
+	if row.Height < t.now.index.height || row.Term < t.now.index.term {
+		return fmt.Errorf("%w: height %d is below the floor", ErrDiverged, row.Height)
+	}
+	t.cfg.Version = max(t.cfg.Version, t.now.version)
 	t.opened = t.now.number
 	if err := t.load(ctx, t.now, &t.shares); err != nil {
-		return nil, err
+		return err
 	}
 	if t.old != nil {
 		if err := t.salvage(ctx, t.old, t.now, &t.shares); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if t.next != nil {
+		t.cfg.Version = max(t.cfg.Version, t.next.version)
 		t.opened = t.next.number
-		if err := t.lookAhead(ctx); err != nil {
-			return nil, err
-		}
+		return t.lookAhead(ctx)
 	}
-	return t, nil
+	return nil
 }
 
 // sortRoots finds for each root in the anchor the generation it opens: the one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 
 	"example.org/agentkeys"
@@ -14,6 +15,7 @@ import (
 type Set struct {
 	mu      sync.RWMutex
 	members []*member
+	add     sync.Mutex // one AddShares at a time, so that every tree is given the same shares
 }
 
 type member struct {
@@ -101,7 +103,7 @@ func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
 	if err != nil {
 		return Share{}, err
 	}
-	if have, ok := s.Get(id); ok {
+	if have, ok := known(trees, id); ok {
 		share = have
 	}
 	// One after the other: the first decides between concurrent puts.
@@ -119,6 +121,80 @@ func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
 		return Share{}, errors.New("anchor: the set has none")
 	}
 	return share, nil
+}
+
+// known looks in every tree, and in what commits under way add.
+func known(trees []*Tree, id ShareID) (Share, bool) {
+	for _, t := range trees {
+		if share, ok := t.known(id); ok {
+			return share, true
+		}
+	}
+	return Share{}, false
+}
+
+// AddShares has the next Commit write shares of ids that have none, in every tree and
+// however many they are with one anchor write each: see [Tree.Add]. Where a tree has
+// one already the others get that one. fresh makes the bytes.
+func (s *Set) AddShares(ids []ShareID, fresh func() Share) error {
+	s.add.Lock()
+	defer s.add.Unlock()
+	trees, err := s.trees()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		share, ok := known(trees, id)
+		if !ok {
+			share = fresh()
+		}
+		for _, t := range trees {
+			if err := t.Add(id, share); err != nil {
+				return err
+			}
+		}
+		clear(share[:])
+	}
+	return nil
+}
+
+// SetVersion makes later commits of every tree use another shielding key.
+func (s *Set) SetVersion(version uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		m.cfg.Version = max(m.cfg.Version, version)
+		if m.tree != nil {
+			m.tree.SetVersion(version)
+		}
+	}
+}
+
+// Version is the highest wrap version that any tree uses.
+func (s *Set) Version() (version uint32) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, m := range s.members {
+		version = max(version, m.cfg.Version)
+		if m.tree != nil {
+			version = max(version, m.tree.Version())
+		}
+	}
+	return version
+}
+
+// IDs visits every share that any tree holds, some more than once.
+func (s *Set) IDs() iter.Seq[ShareID] {
+	return func(yield func(ShareID) bool) {
+		trees, _ := s.trees()
+		for _, t := range trees {
+			for id := range t.IDs() {
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Fill copies every live share that a tree lacks from one that has it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,8 +20,8 @@ type Config struct {
 	Anchor  Anchor
 	Chain   Chain
 	// Version is the wrap version of the next commit: the number of the shielding
-	// key in use. Shielding gives the key of a version, older ones included until
-	// a commit has left them behind.
+	// key in use, at least what the tree has; see [Tree.SetVersion]. Shielding gives
+	// the key of a version, older ones included until a commit has left them behind.
 	Version   uint32
 	Shielding func(version uint32) ([32]byte, error)
 	// Live visits the share id of every active epoch and of every draining epoch
@@ -47,10 +48,12 @@ type Tree struct {
 	now     *generation
 	next    *generation
 	erasing map[ShareID]struct{} // what next leaves out
+	adding  map[byte][]entry     // by shard, what next has and memory has not yet
 	opened  uint64               // newest generation an earlier process may have written
 
-	mu     sync.Mutex // guards dirty of every generation, marked and doubt
+	mu     sync.Mutex // guards dirty of every generation, marked, wanted and doubt
 	marked map[ShareID]struct{}
+	wanted []entry            // for the next commit to add
 	doubt  map[ShareID]uint64 // failed puts: the newest generation they may be in
 
 	unreadable atomic.Int64
@@ -88,11 +91,11 @@ func (t *Tree) Floor() uint64 {
 // there is one for this id already, that one is returned and counts: a repeat
 // after an error or a crash is safe, with the same or with fresh bytes.
 func (t *Tree) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
 	if share == (Share{}) || !id.valid() || id.WrapVersion > t.cfg.Version {
 		return Share{}, fmt.Errorf("share %s: zero share or id out of range", id)
 	}
-	t.phase.RLock()
-	defer t.phase.RUnlock()
 	if t.now.number == 0 {
 		return Share{}, errors.New("anchor: no tree yet: commit once before the first put")
 	}
@@ -101,6 +104,9 @@ func (t *Tree) Put(ctx context.Context, id ShareID, share Share) (Share, error) 
 	}
 	if have, ok := t.shares.get(id); ok {
 		return have, nil
+	}
+	if t.beingAdded(id) {
+		return Share{}, fmt.Errorf("%w: %s", ErrAdding, id)
 	}
 	stored, err := t.putRecords(ctx, id, share)
 	if err != nil {
@@ -135,6 +141,59 @@ func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
 	}
 	t.touch(t.now, id)
 	return remember(&t.shares, &entry{id, share})
+}
+
+// SetVersion makes later commits use another shielding key. Versions only rise.
+func (t *Tree) SetVersion(version uint32) {
+	t.phase.Lock()
+	defer t.phase.Unlock()
+	t.cfg.Version = max(t.cfg.Version, version)
+}
+
+// Version is the wrap version of the next commit.
+func (t *Tree) Version() uint32 {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	return t.cfg.Version
+}
+
+// Add has the next Commit write a share into its shard, without a record of its own.
+// [Tree.Get] gives it once that commit has passed; before, a crash or an error drops
+// it, and it may be added again with fresh bytes. One that is there stays.
+func (t *Tree) Add(id ShareID, share Share) error {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	if share == (Share{}) || !id.valid() || id.WrapVersion > t.cfg.Version {
+		return fmt.Errorf("share %s: zero share or id out of range", id)
+	}
+	if t.leaving(id) {
+		return fmt.Errorf("%w: %s", ErrErasing, id)
+	}
+	if t.shares.has(id) || t.beingAdded(id) {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wanted = append(t.wanted, entry{id, share})
+	return nil
+}
+
+// beingAdded is called with phase held.
+func (t *Tree) beingAdded(id ShareID) bool {
+	return slices.ContainsFunc(t.adding[id.shard()], func(e entry) bool { return e.id == id })
+}
+
+// known is a share that is there, or that a commit under way adds: for one id no other
+// may be made.
+func (t *Tree) known(id ShareID) (Share, bool) {
+	t.phase.RLock()
+	defer t.phase.RUnlock()
+	for _, e := range t.adding[id.shard()] {
+		if e.id == id {
+			return e.share, true
+		}
+	}
+	return t.shares.get(id)
 }
 
 // touch is called with phase held: id has a record in g, to be folded into a shard.
