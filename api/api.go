@@ -40,6 +40,7 @@ const (
 	PathJob       = "/v1/operator/job"       // POST JobRequest -> Job
 	PathHandshake = "/v1/operator/handshake" // POST Handshake -> JobFrames
 	PathReceipt   = "/v1/operator/receipt"   // POST JobReceipt -> Accepted
+	PathShielding = "/v1/operator/shielding" // POST ShieldingRequest -> Shielding
 	PathHints     = "/v1/operator/hints"     // POST -> Hints: users worth a look
 	PathHealth    = "/healthz"
 	PathReady     = "/readyz"
@@ -321,7 +322,22 @@ type JobReceipt struct {
 
 // Hints are users whose rows are worth a look. They authorise nothing.
 type Hints struct {
-	Users []string `json:"users"`
+	Users   []string `json:"users"`
+	Version uint32   `json:"version"` // wrap version in use; epochs below it are to be wrapped anew
+}
+
+// ShieldingRequest asks how many epochs are under the newest shielding key, and with
+// Begin for the next key once all are.
+type ShieldingRequest struct {
+	Begin bool `json:"begin,omitempty"`
+}
+
+// Shielding is the wrap version in use, how many epochs are live, and how many of them
+// are under an older key.
+type Shielding struct {
+	Version uint32 `json:"version"`
+	Live    int    `json:"live"`
+	Behind  int    `json:"behind"`
 }
 
 // Relay queues signed statements for the chain.

@@ -36,7 +36,9 @@ type eraser struct {
 	drained map[erasure.ShareID]time.Time // first seen empty, monotonic
 	ready   map[erasure.ShareID]bool      // grace is over
 	trash   []discarded
-	kick    chan struct{}
+	// outdated are shares that a re-wrap has replaced, and since when.
+	outdated map[erasure.ShareID]time.Time
+	kick     chan struct{}
 }
 
 // discarded is an object that no verified row names any more.
@@ -47,7 +49,7 @@ type discarded struct {
 }
 
 func newEraser(s *Server, k *Keeper, e Emptier) *eraser {
-	return &eraser{s: s, k: k, emptier: e, drained: map[erasure.ShareID]time.Time{}, ready: map[erasure.ShareID]bool{},
+	return &eraser{s: s, k: k, emptier: e, drained: map[erasure.ShareID]time.Time{}, ready: map[erasure.ShareID]bool{}, outdated: map[erasure.ShareID]time.Time{},
 		kick: make(chan struct{}, 1)}
 }
 
@@ -86,8 +88,8 @@ func (e *eraser) run(ctx context.Context) error {
 	var search sync.WaitGroup
 	defer search.Wait()
 	search.Go(func() {
-		if err := e.leftovers(ctx); err != nil && ctx.Err() == nil {
-			e.s.log.Warn("the store was not searched for objects of destroyed epochs; the next start does it", "error", err.Error())
+		if err := errors.Join(e.findOutdated(ctx), e.leftovers(ctx)); err != nil && ctx.Err() == nil {
+			e.s.log.Warn("what a crash may have left of destroyed epochs was not searched; the next start does it", "error", err.Error())
 		}
 	})
 	for {
@@ -98,6 +100,9 @@ func (e *eraser) run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 		e.sweepTrash(ctx)
+		if err := e.eraseOutdated(ctx); err != nil && ctx.Err() == nil {
+			e.s.log.Error("shares under an older shielding key are not erased, will try again", "error", err.Error())
+		}
 		ids := e.take()
 		if len(ids) == 0 {
 			continue
@@ -130,7 +135,7 @@ func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 	e.s.step("destroy.erase")
 	for _, id := range ids {
 		if !allErased(e.k.set.Erased(id.User, id.Epoch)) {
-			e.k.set.Erase(id)
+			e.k.set.Erase(everyVersion(id, e.k.version())...)
 		}
 	}
 	e.s.step("destroy.commit")
@@ -148,6 +153,14 @@ func (e *eraser) destroy(ctx context.Context, ids []erasure.ShareID) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// everyVersion: a re-wrap may have left a share of the epoch beneath an older key.
+func everyVersion(id erasure.ShareID, newest uint32) (ids []erasure.ShareID) {
+	for id.WrapVersion = 1; id.WrapVersion <= newest; id.WrapVersion++ {
+		ids = append(ids, id)
+	}
+	return ids
 }
 
 func allErased(anchors map[erasure.AnchorID]bool) bool {

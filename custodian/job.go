@@ -14,6 +14,7 @@ import (
 	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/channel"
 	"example.org/agentkeys/envelope"
+	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/receipt"
 	"example.org/agentkeys/rotation"
 	"example.org/agentkeys/rules"
@@ -40,6 +41,8 @@ type Jobs struct {
 	eraser   *eraser
 	rotators rotators
 
+	rewrap sync.Mutex // one question about the shielding key at a time
+
 	mu   sync.Mutex
 	open map[agentkeys.JobID]*job
 }
@@ -51,6 +54,8 @@ type job struct {
 	user    agentkeys.Wallet
 	rotator agentkeys.ProcessKey
 	row     rules.User
+	epoch   rules.EpochRow // of a wrap
+	version uint32         // of the wrapping key that a make or a wrap is to
 	init    *channel.Initiator
 	entries []rotation.Entry
 	began   time.Time
@@ -97,6 +102,9 @@ func (j *Jobs) next(ctx context.Context, req api.JobRequest) (api.Job, error) {
 		return api.Job{}, j.s.chainFailed(err)
 	}
 	now := blockTime(j.s.cfg.Chain.Head())
+	if e, ok := behind(u, j.k.version()); ok {
+		return j.wrap(ctx, user, u, e, key, pub)
+	}
 	switch {
 	case u.Draining.Epoch != 0 && u.Draining.LiveCount == 0:
 		return j.eraser.job(user, u.Draining, time.Duration(2*params.MaxHeadAge)*time.Second), nil
@@ -140,11 +148,12 @@ func (j *Jobs) due(ctx context.Context, user agentkeys.Wallet, u rules.User, now
 // is made.
 func (j *Jobs) make(ctx context.Context, user agentkeys.Wallet, u rules.User, rotator agentkeys.ProcessKey, pub channel.PublicKeys) (api.Job, error) {
 	j.s.step("make.share")
-	if err := j.k.newShare(ctx, user, u.Active.Epoch+1); err != nil {
+	id := erasure.ShareID{User: user, Epoch: u.Active.Epoch + 1, WrapVersion: j.k.version()}
+	if err := j.k.newShare(ctx, id); err != nil {
 		return api.Job{}, fmt.Errorf("make: %w", err)
 	}
 	j.s.step("make.channel")
-	return j.start(&job{kind: api.JobMake, user: user, rotator: rotator, row: u}, pub)
+	return j.start(&job{kind: api.JobMake, user: user, rotator: rotator, row: u, version: id.WrapVersion}, pub)
 }
 
 // move lists what waits in the draining epoch: everything, or only what was read
@@ -300,12 +309,15 @@ func (j *Jobs) frames(w *job, init *channel.Initiator, answer []byte) ([]byte, e
 func (j *Jobs) messages(w *job) ([][]byte, error) {
 	to := w.row.Active
 	if w.kind == api.JobMake {
-		key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: to.Epoch + 1}, wrapVersion)
+		key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: to.Epoch + 1}, w.version)
 		if err != nil {
 			return nil, err
 		}
 		defer key.Wipe()
 		return [][]byte{rotation.Job{Kind: rotation.Make, To: key}.Append(nil)}, nil
+	}
+	if w.kind == api.JobWrap {
+		return j.wrapMessages(w)
 	}
 	from := w.row.Draining
 	fromKey, err := j.wrappingKey(w.user, from, shareOf(w.user, from).WrapVersion)

@@ -183,7 +183,7 @@ func (c *testCourier) run(ctx context.Context, j api.Job) ([]api.JobReceipt, err
 	if c.hand.frames != nil {
 		f.Frames = c.hand.frames(f.Frames)
 	}
-	if j.Kind == api.JobMake {
+	if j.Kind != api.JobMove {
 		typ, body, err := c.feed(&f.Frames)
 		if err != nil || typ != mail.Receipt {
 			return nil, fmt.Errorf("rotator: type %d, %w", typ, err)

@@ -36,6 +36,12 @@ func (j *Jobs) receipt(ctx context.Context, r api.JobReceipt) error {
 			return badRequest.because("", "receipt: wrong layout")
 		}
 		return j.made(ctx, w, m, sig)
+	case r.Kind == receipt.KindRewrapped && w.kind == api.JobWrap:
+		m := receipt.ReadRewrapped(rd)
+		if rd.Close() != nil {
+			return badRequest.because("", "receipt: wrong layout")
+		}
+		return j.rewrapped(ctx, w, m, sig)
 	case r.Kind == receipt.KindRotated && w.kind == api.JobMove:
 		c := receipt.ReadRotated(rd)
 		if rd.Close() != nil {
@@ -55,7 +61,7 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 		return badRequest.because("", "receipt: of another job")
 	}
 	var err error
-	agentkeys.Scrubbed(func() { err = j.opens(w.user, m) })
+	agentkeys.Scrubbed(func() { err = j.opens(w, epoch, m.DEKID, m.Wrapped) })
 	if err != nil {
 		return err
 	}
@@ -67,14 +73,15 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 	})
 }
 
-// opens holds a new data key against the wrapping key of its epoch. Keys die here.
-func (j *Jobs) opens(user agentkeys.Wallet, m receipt.Made) error {
-	key, err := j.wrappingKey(user, rules.EpochRow{Epoch: m.Epoch}, wrapVersion)
+// opens holds a wrapped data key against the wrapping key it was to be under. Keys die
+// here.
+func (j *Jobs) opens(w *job, epoch agentkeys.Epoch, id agentkeys.DEKID, wrapped agentkeys.WrappedDEK) error {
+	key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: epoch}, w.version)
 	if err != nil {
 		return err
 	}
 	defer key.Wipe()
-	dek, err := key.Unwrap(j.s.cfg.Vault, m.DEKID, m.Wrapped)
+	dek, err := key.Unwrap(j.s.cfg.Vault, id, wrapped)
 	if err != nil {
 		return badRequest.because("Start the rotator again", "receipt: the data key does not open")
 	}

@@ -21,8 +21,9 @@ func (j *Jobs) Routes(mux *http.ServeMux) {
 	handle(mux, j, api.PathReceipt, func(ctx context.Context, in api.JobReceipt) (api.Accepted, error) {
 		return api.Accepted{Name: "ok"}, j.receipt(ctx, in)
 	})
+	handle(mux, j, api.PathShielding, j.shielding)
 	handle(mux, j, api.PathHints, func(context.Context, struct{}) (api.Hints, error) {
-		var out api.Hints
+		out := api.Hints{Version: j.k.version()}
 		for _, u := range j.s.hints.users() {
 			out.Users = append(out.Users, u.String())
 		}

@@ -19,9 +19,6 @@ import (
 	"example.org/agentkeys/statement"
 )
 
-// wrapVersion is the number of the shielding key in use.
-const wrapVersion = 1
-
 // leaseFor is how long a keeper takes an anchor for, in seconds, and leaseLeft how
 // much of it must be left before something is signed under it.
 const (
@@ -65,7 +62,7 @@ func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(st
 	for _, a := range anchors {
 		k.ids = append(k.ids, a.ID)
 		k.set.Add(erasure.Config{Vault: cfg.Vault, ID: a.ID, Objects: treeObjects{objects}, Anchor: a.Anchor, Chain: anchorChain{k},
-			Version: wrapVersion, Shielding: k.shielding, Live: k.live, Step: step})
+			Version: max(1, cfg.State.Wrap), Shielding: k.shielding, Live: k.live, Step: step})
 	}
 	return k
 }
@@ -137,22 +134,27 @@ func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint3
 	return agentkeys.NewSecret(share[:]), nil
 }
 
-// newShare makes the share of an epoch that is to open, in every live anchor. A
-// repeat gives the one that is there.
-func (k *Keeper) newShare(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) error {
+// version is the wrap version in use: the number of the newest shielding key.
+func (k *Keeper) version() uint32 { return k.set.Version() }
+
+// newShare makes the share of an epoch that is to open or to be wrapped anew, in every
+// live anchor. A repeat gives the one that is there.
+func (k *Keeper) newShare(ctx context.Context, id erasure.ShareID) error {
 	if _, err := k.inUse(ctx); err != nil {
 		return err
 	}
 	var err error
 	agentkeys.Scrubbed(func() {
-		fresh := erasure.Share(seed.New().Reveal())
+		fresh := freshShare()
 		defer clear(fresh[:])
 		var stored erasure.Share
-		stored, err = k.set.Put(ctx, erasure.ShareID{User: user, Epoch: epoch, WrapVersion: wrapVersion}, fresh)
+		stored, err = k.set.Put(ctx, id, fresh)
 		clear(stored[:])
 	})
 	return err
 }
+
+func freshShare() erasure.Share { return erasure.Share(seed.New().Reveal()) }
 
 func (k *Keeper) shielding(version uint32) ([32]byte, error) {
 	key, err := k.state.Seed.ShieldingKey(k.vault, version)

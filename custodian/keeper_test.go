@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.org/agentkeys"
+	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/rules"
 	"example.org/agentkeys/rules/rulestest"
 	"example.org/agentkeys/statement"
@@ -95,8 +96,8 @@ func TestAnchorJoins(t *testing.T) {
 func TestNewShareIsMadeOnce(t *testing.T) {
 	rotate(t, 2, func(t *testing.T, r *rotating) {
 		share := func() []byte {
-			check(t, r.keeper.newShare(t.Context(), r.owner.Wallet(), 2))
-			s, err := r.keeper.Get(r.owner.Wallet(), 2, wrapVersion)
+			check(t, r.keeper.newShare(t.Context(), erasure.ShareID{User: r.owner.Wallet(), Epoch: 2, WrapVersion: 1}))
+			s, err := r.keeper.Get(r.owner.Wallet(), 2, 1)
 			check(t, err)
 			return bytes.Clone(s.Reveal())
 		}
@@ -107,7 +108,7 @@ func TestNewShareIsMadeOnce(t *testing.T) {
 		if third := share(); !bytes.Equal(first, again) || !bytes.Equal(first, third) {
 			t.Fatal("an epoch got a second share")
 		}
-		if _, err := r.keeper.Get(r.owner.Wallet(), 3, wrapVersion); err == nil {
+		if _, err := r.keeper.Get(r.owner.Wallet(), 3, 1); err == nil {
 			t.Fatal("a share nobody made")
 		}
 	})

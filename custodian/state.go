@@ -39,6 +39,7 @@ type State struct {
 	Instance ed25519.PrivateKey
 	Token    agentkeys.Secret // the operator shows this, hex
 	Boots    uint64           // starts of this instance, this one included
+	Wrap     uint32           // wrap version to start with, from 1: the newest shielding key that was ever begun
 	tlsPEM   []byte
 	lock     *os.File
 }
@@ -122,7 +123,30 @@ func (s *State) load() error {
 	}
 	s.Instance = ed25519.NewKeyFromSeed(key)
 	clear(key)
+	if s.Wrap, err = s.wrapVersion(); err != nil {
+		return err
+	}
 	return s.countBoot()
+}
+
+func (s *State) wrapVersion() (uint32, error) {
+	text, err := os.ReadFile(filepath.Join(s.Home, "wrap-version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 1, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("home: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil || n == 0 {
+		return 0, errors.New("home: wrap-version is damaged; it holds one number from 1")
+	}
+	return uint32(n), nil
+}
+
+// SetWrapVersion makes the number of the shielding key in use durable.
+func (s *State) SetWrapVersion(n uint32) error {
+	return writeDurable(filepath.Join(s.Home, "wrap-version"), []byte(strconv.FormatUint(uint64(n), 10)+"\n"))
 }
 
 // secret reads a file of 64 hex digits under its label, or makes it.

@@ -783,7 +783,7 @@ func (m *machine) openCopy(i int, loot vaultCopy, roots []erasure.Root, row eras
 		objects[k] = b
 	}
 	return erasure.Open(m.t.Context(), erasure.Config{Vault: m.vault, ID: m.anchors[i].id, Objects: objects, Anchor: fixedRoots(roots), Chain: fixedRow(row),
-		Version: wrapVersion, Shielding: m.keeper.shielding, Live: func(context.Context, func(erasure.ShareID) error) error { return nil }})
+		Version: 1, Shielding: m.keeper.shielding, Live: func(context.Context, func(erasure.ShareID) error) error { return nil }})
 }
 
 // vaultCopy, fixedRoots and fixedRow are what a copy is opened from.

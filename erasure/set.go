@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	"example.org/agentkeys"
@@ -156,6 +157,12 @@ func (s *Set) AddShares(ids []ShareID, fresh func() Share) error {
 		clear(share[:])
 	}
 	return nil
+}
+
+// Unfinished says that a commit of some tree was cut short; see [Tree.Unfinished].
+func (s *Set) Unfinished() bool {
+	trees, _ := s.trees()
+	return slices.ContainsFunc(trees, (*Tree).Unfinished)
 }
 
 // SetVersion makes later commits of every tree use another shielding key.

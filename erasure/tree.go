@@ -143,6 +143,16 @@ func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
 	return remember(&t.shares, &entry{id, share})
 }
 
+// Unfinished says that an error or a crash cut a commit short and none is under way: the
+// next one finishes it.
+func (t *Tree) Unfinished() bool {
+	if !t.commit.TryLock() {
+		return false
+	}
+	defer t.commit.Unlock()
+	return t.old != nil || t.next != nil
+}
+
 // SetVersion makes later commits use another shielding key. Versions only rise.
 func (t *Tree) SetVersion(version uint32) {
 	t.phase.Lock()

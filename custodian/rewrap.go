@@ -1,0 +1,219 @@
+package custodian
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"example.org/agentkeys"
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/channel"
+	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/receipt"
+	"example.org/agentkeys/rotation"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/statement"
+)
+
+// shielding answers how far the vault is under its newest shielding key, and begins the
+// next one when asked to: the flow "Re-wrap" of docs/spec/rotation.md. It refuses while
+// an epoch is still under an older one.
+func (j *Jobs) shielding(ctx context.Context, in api.ShieldingRequest) (api.Shielding, error) {
+	j.rewrap.Lock()
+	defer j.rewrap.Unlock()
+	if err := j.s.freshHead(ctx); err != nil {
+		return api.Shielding{}, err
+	}
+	out := api.Shielding{Version: j.k.version()}
+	var ids []erasure.ShareID
+	err := j.k.live(ctx, func(id erasure.ShareID) error {
+		if id.WrapVersion < out.Version {
+			out.Behind++
+		}
+		id.WrapVersion = out.Version + 1
+		ids = append(ids, id)
+		return nil
+	})
+	if err != nil {
+		return api.Shielding{}, j.s.chainFailed(err)
+	}
+	out.Live = len(ids)
+	if !in.Begin {
+		return out, nil
+	}
+	if out.Behind > 0 {
+		return out, conflict.because("Wait until none is", "%d of %d epochs are still under an older shielding key than %d", out.Behind, out.Live, out.Version)
+	}
+	out.Version++
+	out.Behind = out.Live
+	// Durable before anything is under it: a start must not go back to an older key.
+	if err := j.s.cfg.State.SetWrapVersion(out.Version); err != nil {
+		return api.Shielding{}, err
+	}
+	j.k.set.SetVersion(out.Version)
+	j.s.step("shielding.shares")
+	if err := j.k.newShares(ctx, ids); err != nil {
+		// Each job makes its own share where it is missing.
+		j.s.log.Warn("shares for the new shielding key are made one by one", "version", out.Version, "error", err.Error())
+	}
+	return out, nil
+}
+
+// newShares makes many shares with one commit of each tree.
+func (k *Keeper) newShares(ctx context.Context, ids []erasure.ShareID) error {
+	if _, err := k.leases(ctx); err != nil {
+		return err
+	}
+	var err error
+	agentkeys.Scrubbed(func() { err = k.set.AddShares(ids, freshShare) })
+	if err != nil {
+		return err
+	}
+	return k.set.Commit(ctx)
+}
+
+// behind is a live epoch that is wrapped under an older shielding key.
+func behind(u rules.User, version uint32) (rules.EpochRow, bool) {
+	for _, e := range []rules.EpochRow{u.Active, u.Draining} {
+		drained := e.Epoch != u.Active.Epoch && e.LiveCount == 0
+		if e.Epoch != 0 && !drained && shareOf(agentkeys.Wallet{}, e).WrapVersion < version {
+			return e, true
+		}
+	}
+	return rules.EpochRow{}, false
+}
+
+// wrap carries a data key under the newest shielding key and a fresh share.
+func (j *Jobs) wrap(ctx context.Context, user agentkeys.Wallet, u rules.User, e rules.EpochRow, rotator agentkeys.ProcessKey, pub channel.PublicKeys) (api.Job, error) {
+	j.s.step("wrap.share")
+	id := erasure.ShareID{User: user, Epoch: e.Epoch, WrapVersion: j.k.version()}
+	if err := j.k.newShare(ctx, id); err != nil {
+		return api.Job{}, fmt.Errorf("wrap: %w", err)
+	}
+	j.s.step("wrap.channel")
+	return j.start(&job{kind: api.JobWrap, user: user, rotator: rotator, row: u, epoch: e, version: id.WrapVersion}, pub)
+}
+
+func (j *Jobs) wrapMessages(w *job) ([][]byte, error) {
+	from, err := j.wrappingKey(w.user, w.epoch, shareOf(w.user, w.epoch).WrapVersion)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Wipe()
+	to, err := j.wrappingKey(w.user, w.epoch, w.version)
+	if err != nil {
+		return nil, err
+	}
+	defer to.Wipe()
+	m := rotation.Job{Kind: rotation.Wrap, From: from, To: to, FromID: w.epoch.DEKID, FromSealed: w.epoch.Wrapped}
+	return [][]byte{m.Append(nil)}, nil
+}
+
+// rewrapped opens the data key before the chain is told of it, and gives the old share
+// up once the row is proven.
+func (j *Jobs) rewrapped(ctx context.Context, w *job, m receipt.Rewrapped, sig receipt.Signature) error {
+	j.s.step("wrapped.check")
+	old := shareOf(w.user, w.epoch)
+	if m.Job != w.id || m.User != w.user || m.Epoch != w.epoch.Epoch || m.DEKID != w.epoch.DEKID || m.From != old.WrapVersion {
+		return badRequest.because("", "receipt: of another job")
+	}
+	var err error
+	agentkeys.Scrubbed(func() { err = j.opens(w, m.Epoch, m.DEKID, m.Wrapped) })
+	if err != nil {
+		return err
+	}
+	j.s.step("wrapped.statement")
+	body := statement.RewrapDEK{Receipt: m, ValidUntil: j.s.statementValidUntil()}
+	left := func(v []byte) bool {
+		u, ok, err := row(v, rules.ParseUser)
+		return err == nil && ok && !names(u, old)
+	}
+	if err := j.submit(ctx, body, sig, rules.UserKey(w.user), left); err != nil {
+		return err
+	}
+	j.s.step("wrapped.proven")
+	j.eraser.outdate(old)
+	return nil
+}
+
+// names says whether a live epoch's data key is under a share.
+func names(u rules.User, id erasure.ShareID) bool {
+	return u.Active.Epoch == id.Epoch && shareOf(id.User, u.Active) == id || u.Draining.Epoch == id.Epoch && shareOf(id.User, u.Draining) == id
+}
+
+// outdate gives up a share that no row names any more; it is erased after the grace,
+// when readers of the older row are done.
+func (e *eraser) outdate(id erasure.ShareID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.outdated[id]; !ok {
+		e.outdated[id] = time.Now()
+	}
+}
+
+// outdatedFor are the shares that have been given up for that long. While more come
+// they are left for one commit, but not for longer than ten times the grace.
+func (e *eraser) outdatedFor(grace time.Duration) (ids []erasure.ShareID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	newest, oldest := time.Duration(1<<62), time.Duration(0)
+	for _, since := range e.outdated {
+		newest, oldest = min(newest, time.Since(since)), max(oldest, time.Since(since))
+	}
+	for id, since := range e.outdated {
+		if time.Since(since) >= grace && (newest >= grace || oldest >= 10*grace) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// eraseOutdated erases them in one commit of every tree, and finishes a commit that was
+// cut short: until then the older root still opens what was to be erased.
+func (e *eraser) eraseOutdated(ctx context.Context) error {
+	params, err := e.s.Params(ctx)
+	if err != nil {
+		return err
+	}
+	ids := e.outdatedFor(time.Duration(2*params.MaxHeadAge) * time.Second)
+	if len(ids) == 0 && !e.k.set.Unfinished() {
+		return nil
+	}
+	if _, err := e.k.leases(ctx); err != nil {
+		return err
+	}
+	e.s.step("outdated.erase")
+	e.k.set.Erase(ids...)
+	if err := e.k.set.Commit(ctx); err != nil {
+		return err
+	}
+	runtime.GC() // keys that flows have left in freed memory go too
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		delete(e.outdated, id)
+	}
+	return nil
+}
+
+// findOutdated gives up, once a start, the shares that a crash between the proven row
+// and their erasure has left.
+func (e *eraser) findOutdated(ctx context.Context) error {
+	version := e.k.version()
+	for id := range e.k.set.IDs() {
+		if id.WrapVersion >= version {
+			continue
+		}
+		u, ok, err := e.s.User(ctx, id.User)
+		if err != nil {
+			return err
+		}
+		for _, live := range []rules.EpochRow{u.Active, u.Draining} {
+			if ok && live.Epoch == id.Epoch && shareOf(id.User, live).WrapVersion > id.WrapVersion {
+				e.outdate(id)
+			}
+		}
+	}
+	return nil
+}

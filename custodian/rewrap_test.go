@@ -1,0 +1,232 @@
+package custodian
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.org/agentkeys/api"
+	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/rules"
+	"example.org/agentkeys/rules/rulestest"
+)
+
+// versions are the wrap versions of the owner's live epochs, the active one first.
+func (r *rotating) versions() (out []uint32) {
+	u := r.user()
+	for _, e := range []rules.EpochRow{u.Active, u.Draining} {
+		if e.Epoch != 0 {
+			out = append(out, shareOf(r.owner.Wallet(), e).WrapVersion)
+		}
+	}
+	return out
+}
+
+// shares are those of the owner that any tree holds.
+func (r *rotating) shares() map[erasure.ShareID]bool {
+	out := map[erasure.ShareID]bool{}
+	for id := range r.keeper.set.IDs() {
+		if id.User == r.owner.Wallet() {
+			out[id] = true
+		}
+	}
+	return out
+}
+
+func (r *rotating) underVersion(version uint32) bool {
+	for _, v := range r.versions() {
+		if v != version {
+			return false
+		}
+	}
+	for id := range r.shares() {
+		if id.WrapVersion != version {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *rotating) begin() {
+	r.t.Helper()
+	out, err := r.jobs.shielding(r.t.Context(), api.ShieldingRequest{Begin: true})
+	check(r.t, err)
+	if out.Behind != out.Live || out.Live == 0 {
+		r.t.Fatalf("after the beginning: %+v", out)
+	}
+}
+
+// A new shielding key: every live epoch gets a fresh share and keeps its data key;
+// everything reads meanwhile and after, and the old shares are erased.
+func TestRewrap(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.keep("github", "openai")
+		r.pass(7 * day)
+		r.drive(func() bool { return r.user().Active.Epoch == 2 }) // lazy: epoch 1 drains
+		r.enrol(rulestest.Wallet("other"))
+		before := r.user()
+		old := map[erasure.ShareID]erasure.Share{}
+		for id := range r.shares() {
+			old[id], _ = r.keeper.set.Get(id)
+		}
+		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out != (api.Shielding{Version: 1, Live: 3}) {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		commits := r.anchor(1).Generation
+		r.begin()
+		if n := r.anchor(1).Generation - commits; n != 1 {
+			t.Errorf("three shares took %d commits", n)
+		}
+		_, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{Begin: true})
+		wantCode(t, err, conflict)
+		for name, want := range r.values[r.owner.Wallet()] {
+			r.forget()
+			if got, err := r.get(name); err != nil || got != want {
+				t.Errorf("before its turn: %s reads %q, %v", name, got, err)
+			}
+		}
+		r.drive(func() bool { return r.underVersion(2) })
+		after := r.user()
+		if after.Active.DEKID != before.Active.DEKID || after.Draining.DEKID != before.Draining.DEKID || after.Active.Wrapped == before.Active.Wrapped {
+			t.Errorf("%+v\n%+v", before, after)
+		}
+		for id, share := range old {
+			now := id
+			now.WrapVersion = 2
+			if fresh, ok := r.keeper.set.Get(now); !ok || fresh == share {
+				t.Errorf("%s: fresh share %t, another one %t", id, ok, fresh != share)
+			}
+			for _, a := range r.anchors {
+				if _, ok := r.keeper.set.Tree(a.id).Get(id); ok {
+					t.Errorf("anchor %s still has %s", a.id, id)
+				}
+			}
+		}
+		r.as(rulestest.Wallet("other"), func() { r.drive(func() bool { return r.underVersion(2) }) })
+		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Version != 2 || out.Behind != 0 {
+			t.Errorf("at the end: %+v, %v", out, err)
+		}
+		// The number outlives a start, new epochs are under it, and the next one follows.
+		r.restart()
+		r.pass(time.Second)
+		r.ask()
+		r.settle(3)
+		if !slices.Equal(r.versions(), []uint32{2}) {
+			t.Errorf("epoch 3 is under %v", r.versions())
+		}
+		r.intact()
+		r.begin()
+		r.drive(func() bool { return r.underVersion(3) })
+		r.intact()
+	})
+}
+
+// The old share stays for the grace: a reader may hold the row from before.
+func TestRewrapKeepsTheOldShareForTheGrace(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.keep("github")
+		v := verdict{slot: r.slot("github"), user: r.user(), pointer: r.pointer("github")}
+		sealed := r.object(r.objectKey("github"))
+		r.begin()
+		r.drive(func() bool { return slices.Equal(r.versions(), []uint32{2}) })
+		if plain, err := r.s.open(v, sealed); err != nil || len(plain) == 0 {
+			t.Errorf("by the row from before: %v", err)
+		}
+		r.drive(func() bool { return r.underVersion(2) })
+		_, err := r.s.open(v, sealed)
+		wantCode(t, err, shareUnavailable)
+		r.intact()
+	})
+}
+
+// A receipt that is not of the job changes nothing.
+func TestRewrapHostileReceipt(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.keep("github")
+		r.begin()
+		before := r.user().Active
+		r.courier.hand.receipts = func(rs []api.JobReceipt) []api.JobReceipt {
+			rs[0].Body = slices.Clone(rs[0].Body)
+			rs[0].Body[len(rs[0].Body)-1] ^= 1
+			return rs
+		}
+		if _, err := r.courier.next(t.Context(), r.owner.Wallet()); err == nil {
+			t.Error("a spoiled receipt was taken")
+		}
+		if r.user().Active != before {
+			t.Error("the row changed")
+		}
+		r.courier.hand.receipts = nil
+		r.drive(func() bool { return r.underVersion(2) })
+		r.intact()
+	})
+}
+
+// A crash before any step of a re-wrap loses nothing and leaves no old share behind.
+func TestCrashInRewrap(t *testing.T) {
+	turn := func(r *rotating) bool {
+		return r.survive(func() {
+			if r.keeper.version() == 1 {
+				_, err := r.jobs.shielding(r.t.Context(), api.ShieldingRequest{Begin: true})
+				check(r.t, err)
+			}
+			r.drive(func() bool { return r.died() != "" || r.underVersion(2) })
+		})
+	}
+	ours := func(name string) bool {
+		for _, p := range []string{"shielding.", "wrap.", "wrapped.", "outdated.", "commit:", "relay"} {
+			if strings.HasPrefix(name, p) {
+				return true
+			}
+		}
+		return false
+	}
+	var names []string
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		r.keep("github", "openai")
+		r.at(func(name string) bool {
+			if ours(name) {
+				names = append(names, name)
+			}
+			return false
+		})
+		turn(r)
+		r.at(nil)
+		r.intact()
+	})
+	for _, want := range []string{"shielding.shares", "wrap.share", "wrap.channel", "wrapped.check", "wrapped.statement", "wrapped.proven", "outdated.erase"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("no step %s in %v", want, names)
+		}
+	}
+	seen := map[string]int{}
+	for _, name := range names {
+		seen[name]++
+		n := seen[name]
+		t.Run(fmt.Sprintf("%s %d", name, n), func(t *testing.T) {
+			t.Parallel()
+			rotate(t, 1, func(t *testing.T, r *rotating) {
+				r.keep("github", "openai")
+				r.at(func(step string) bool {
+					if step == name {
+						n--
+					}
+					return n == 0
+				})
+				if !turn(r) {
+					t.Fatal("it did not crash")
+				}
+				r.restart()
+				r.opened()
+				turn(r)
+				r.pass(3 * time.Second) // what a commit left behind needs no job
+				r.intact()
+				if !r.underVersion(2) {
+					t.Errorf("versions %v, shares %v", r.versions(), r.shares())
+				}
+			})
+		})
+	}
+}
