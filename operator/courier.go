@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"example.org/agentkeys"
@@ -19,6 +20,8 @@ import (
 // Courier carries bytes between custodian, rotator and store. It sees sealed
 // frames and ciphertext, and holds a store session for one user's job.
 type Courier struct {
+	// turn is held by the one job that is with the rotator.
+	turn      sync.Mutex
 	custodian *custodianClient
 	rotators  *rotatorPool
 	store     *http.Client
@@ -33,7 +36,8 @@ func (e errMissing) Error() string {
 }
 
 // Step runs what is due for a user now. It returns how long to wait before asking
-// again: 0 = at once, negative = nothing due.
+// again: 0 = at once, negative = nothing due. It may be called for several users at a
+// time: the rotator has one job at a time, and what blocks take is waited for together.
 func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64) (time.Duration, error) {
 	p, err := c.rotators.get(ctx)
 	if err != nil {
@@ -43,7 +47,7 @@ func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64
 	for {
 		j, err := c.custodian.job(ctx, api.JobRequest{User: user.String(), Rotator: p.key(), Missing: missing, Height: height})
 		if api.CodeOf(err) == "rotator_unknown" {
-			c.rotators.drop()
+			c.rotators.drop(p)
 		}
 		if err != nil {
 			return 0, err
@@ -54,33 +58,37 @@ func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64
 		case api.JobWait:
 			return max(time.Duration(j.WaitMS)*time.Millisecond, 10*time.Millisecond), nil
 		}
-		err = c.run(ctx, p, user, j)
+		report, err := c.run(ctx, p, user, j)
 		var m errMissing
 		if errors.As(err, &m) && missing == nil {
 			missing = m.keys
-			c.rotators.drop() // it waits for the rest of a job that is given up
+			c.rotators.drop(p) // it waits for the rest of a job that is given up
 			if p, err = c.rotators.get(ctx); err == nil {
 				continue
 			}
 		}
 		if err != nil {
-			c.rotators.drop()
+			c.rotators.drop(p)
 			return 0, err
 		}
-		return 0, nil
+		return 0, report()
 	}
 }
 
-func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job) error {
+// run takes a job through the rotator. What is left is to report the receipts, for which
+// the rotator is not needed.
+func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job) (report func() error, err error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
 	stop := context.AfterFunc(ctx, func() { _ = p.conn.SetDeadline(time.Now()) })
 	defer stop()
 	reply, err := p.ask(rotation.Handshake, j.Handshake, rotation.Handshake)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := c.custodian.handshake(ctx, api.Handshake{ID: j.ID, Message: reply})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if j.Kind == api.JobMove {
 		return c.move(ctx, p, user, j, f)
@@ -88,12 +96,12 @@ func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wal
 	frames := f.Frames
 	typ, body, err := feed(p, &frames)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if typ != rotation.Receipt {
-		return fmt.Errorf("rotator: answered with type %d where a receipt was due", typ)
+		return nil, fmt.Errorf("rotator: answered with type %d where a receipt was due", typ)
 	}
-	return c.receipt(ctx, j.ID, body)
+	return func() error { return c.receipt(ctx, j.ID, body) }, nil
 }
 
 // feed sends frames until the rotator answers something else than More.
@@ -126,15 +134,15 @@ func (c *Courier) receipt(ctx context.Context, id string, b []byte) error {
 // move carries chunk after chunk. Objects of a chunk are fetched and stored by
 // several workers while the rotator works on them in order; a chunk's receipt goes
 // to the custodian while the next chunk is under way.
-func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job, f api.JobFrames) error {
+func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job, f api.JobFrames) (report func() error, err error) {
 	if f.Store == nil {
-		return errors.New("custodian: job without a store session")
+		return nil, errors.New("custodian: job without a store session")
 	}
 	store, err := blobstore.NewCourier(blobstore.Session{Endpoint: f.Store.Endpoint, Region: f.Store.Region, Bucket: f.Store.Bucket,
 		AccessKey: f.Store.AccessKey, Secret: f.Store.SecretKey, SessionToken: f.Store.SessionToken,
 		Expiry: time.Unix(f.Store.Expires, 0)}, c.store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	frames, total := f.Frames, len(f.Entries)
 	reports := newReports()
@@ -143,7 +151,7 @@ func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wa
 		moves := f.Entries[at : at+n]
 		rcpt, err := c.chunk(ctx, p, store, &frames, moves)
 		if err != nil {
-			return errors.Join(err, reports.wait())
+			return nil, errors.Join(err, reports.wait())
 		}
 		reports.add(func() error { return c.receipt(ctx, j.ID, rcpt) })
 		at += n
@@ -151,7 +159,7 @@ func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wa
 			c.progress(user.String(), j.Kind, at, total)
 		}
 	}
-	return reports.wait()
+	return reports.wait, nil
 }
 
 func (c *Courier) chunk(ctx context.Context, p *rotatorProcess, store *blobstore.Courier, frames *[]byte, moves []api.Move) ([]byte, error) {

@@ -201,7 +201,7 @@ func TestStepWaits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cl := custodianThat(t, map[string]any{api.PathVouch: api.Accepted{}, api.PathJob: c.job})
 			pool := &rotatorPool{bin: bin, vault: testVault, stderr: io.Discard, vouch: cl.vouch}
-			t.Cleanup(pool.drop)
+			t.Cleanup(pool.close)
 			courier := &Courier{custodian: cl, rotators: pool, store: http.DefaultClient}
 			wait, err := courier.Step(t.Context(), [20]byte{1}, 7)
 			if wait != c.want || api.CodeOf(err) != c.code || (err == nil) != (c.code == "") {
@@ -218,7 +218,7 @@ func TestStepWaits(t *testing.T) {
 func TestBrokenJobEndsTheRotator(t *testing.T) {
 	cl := custodianThat(t, map[string]any{api.PathVouch: api.Accepted{}, api.PathJob: api.Job{Kind: api.JobMake, ID: "00", Handshake: []byte("none")}})
 	pool := &rotatorPool{bin: rotatorBin(t), vault: testVault, stderr: io.Discard, vouch: cl.vouch}
-	t.Cleanup(pool.drop)
+	t.Cleanup(pool.close)
 	courier := &Courier{custodian: cl, rotators: pool, store: http.DefaultClient}
 	if _, err := courier.Step(context.WithoutCancel(t.Context()), [20]byte{1}, 0); err == nil || !strings.HasPrefix(err.Error(), "rotator: ") {
 		t.Errorf("%v", err)

@@ -68,15 +68,15 @@ func New(cfg Config) (*Operator, error) {
 		custodian: newCustodianClient(cfg.Custodian, cfg.Token)}
 	o.rotators = &rotatorPool{bin: cfg.RotatorBin, vault: cfg.Vault, stderr: cfg.Stderr, open: cfg.NoSandbox, vouch: o.custodian.vouch}
 	o.courier = &Courier{custodian: o.custodian, rotators: o.rotators, store: blobstore.NewHTTPClient(), progress: o.progress}
-	o.scheduler = &Scheduler{step: o.courier.Step, users: o.userRows, hints: o.hints, params: o.params, log: cfg.Log,
-		due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{}, fail: map[agentkeys.Wallet]int{}, kick: make(chan struct{}, 1)}
+	o.scheduler = newScheduler(cfg.Log)
+	o.scheduler.step, o.scheduler.users, o.scheduler.hints, o.scheduler.params = o.courier.Step, o.userRows, o.hints, o.params
 	o.relay = NewRelay(o.sender, o.scheduler.Look)
 	return o, nil
 }
 
 // Run serves until ctx ends.
 func (o *Operator) Run(ctx context.Context) error {
-	defer o.rotators.drop()
+	defer o.rotators.close()
 	srv := &http.Server{Handler: o.routes(), ReadHeaderTimeout: 10 * time.Second}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return o.sender.Run(ctx) })
@@ -138,6 +138,7 @@ func (o *Operator) serveLook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if in.User == "" {
+		o.scheduler.hint(r.Context())
 		if err := o.scheduler.scan(r.Context()); err != nil {
 			api.Fail(w, err)
 			return
@@ -181,22 +182,21 @@ func (o *Operator) progress(user, kind string, done, total int) {
 	o.cfg.Log.Info("rotation", "user", user, "job", kind, "done", done, "total", total)
 }
 
-func (o *Operator) userRows(ctx context.Context, each func(agentkeys.Wallet, rules.User)) error {
+func (o *Operator) userRows(ctx context.Context, each func(agentkeys.Wallet, rules.User, uint64)) error {
 	return userRows(ctx, o.node, each)
 }
 
-func (o *Operator) hints(ctx context.Context) []agentkeys.Wallet {
+func (o *Operator) hints(ctx context.Context) (out []agentkeys.Wallet, version uint32) {
 	h, err := o.custodian.hints(ctx)
 	if err != nil {
-		return nil // a custodian that is away has no hints; its absence shows in the jobs
+		return nil, 0 // a custodian that is away has no hints; its absence shows in the jobs
 	}
-	var out []agentkeys.Wallet
 	for _, s := range h.Users {
 		if u, err := agentkeys.ParseWallet(s); err == nil {
 			out = append(out, u)
 		}
 	}
-	return out
+	return out, h.Version
 }
 
 func (o *Operator) params(ctx context.Context) (cadence, rotateBefore uint64, err error) {

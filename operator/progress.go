@@ -35,7 +35,7 @@ func ProgressOf(ctx context.Context, node *ledger.Node, user agentkeys.Wallet) (
 	if err != nil {
 		return p, fmt.Errorf("system row: %w", err)
 	}
-	err = userRows(ctx, node, func(w agentkeys.Wallet, u rules.User) {
+	err = userRows(ctx, node, func(w agentkeys.Wallet, u rules.User, _ uint64) {
 		if user.IsZero() || w == user {
 			p.add(u, system.RotateBefore)
 		}

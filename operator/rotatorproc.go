@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 
@@ -140,15 +141,18 @@ type rotatorPool struct {
 	open   bool // without its sandbox
 	vouch  func(context.Context, api.RotatorHello) error
 
-	p *rotatorProcess
+	mu sync.Mutex
+	p  *rotatorProcess
 }
 
 // get gives the rotator, starting and registering one where there is none.
 func (r *rotatorPool) get(ctx context.Context) (*rotatorProcess, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.p.alive() {
 		return r.p, nil
 	}
-	r.drop()
+	r.end()
 	p, err := startRotator(r.bin, r.vault, r.stderr, r.open)
 	if err != nil {
 		return nil, err
@@ -161,8 +165,24 @@ func (r *rotatorPool) get(ctx context.Context) (*rotatorProcess, error) {
 	return p, nil
 }
 
-// drop ends the rotator: after any error it is of no use.
-func (r *rotatorPool) drop() {
+// drop ends a rotator: after any error it is of no use. Somebody else may have another
+// one already.
+func (r *rotatorPool) drop(p *rotatorProcess) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.p == p {
+		r.end()
+	}
+}
+
+func (r *rotatorPool) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end()
+}
+
+// end is called with mu held.
+func (r *rotatorPool) end() {
 	if r.p != nil {
 		r.p.stop()
 		r.p = nil

@@ -47,7 +47,7 @@ func testPool(t *testing.T, bin string) (*rotatorPool, *registry, *bytes.Buffer)
 	t.Helper()
 	reg, stderr := &registry{}, &bytes.Buffer{}
 	p := &rotatorPool{bin: bin, vault: testVault, stderr: stderr, vouch: reg.vouch}
-	t.Cleanup(p.drop)
+	t.Cleanup(p.close)
 	return p, reg, stderr
 }
 
@@ -153,8 +153,8 @@ func TestDropMayBeRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool.drop()
-	pool.drop()
+	pool.close()
+	pool.close()
 	p.stop()
 	if p.alive() || pool.p != nil {
 		t.Error("it lives on")
@@ -184,7 +184,7 @@ func TestRotatorWithoutSandbox(t *testing.T) {
 		if _, err := pool.get(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		pool.drop()
+		pool.close()
 		if told := strings.Contains(stderr.String(), "sandbox: off, by --no-sandbox"); told != open {
 			t.Errorf("open %v: it says %q", open, stderr)
 		}

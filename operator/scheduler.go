@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.org/agentkeys"
@@ -17,8 +18,8 @@ import (
 // The rows are the node's word, without proof; the custodian decides.
 type Scheduler struct {
 	step   func(ctx context.Context, user agentkeys.Wallet, height uint64) (time.Duration, error)
-	users  func(context.Context, func(agentkeys.Wallet, rules.User)) error
-	hints  func(context.Context) []agentkeys.Wallet
+	users  eachUser
+	hints  func(context.Context) (users []agentkeys.Wallet, version uint32)
 	params func(context.Context) (cadence uint64, rotateBefore uint64, err error)
 	log    *slog.Logger
 
@@ -26,8 +27,24 @@ type Scheduler struct {
 	due  map[agentkeys.Wallet]time.Time
 	seen map[agentkeys.Wallet]uint64 // height at which a user changed
 	fail map[agentkeys.Wallet]int
+	busy map[agentkeys.Wallet]bool // a step is under way
 	kick chan struct{}
+
+	version atomic.Uint32 // wrap version in use, as the custodian says; 0 = not told yet
 }
+
+// newScheduler has nothing due; what it calls is set by the caller.
+func newScheduler(log *slog.Logger) *Scheduler {
+	return &Scheduler{log: log, due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{},
+		fail: map[agentkeys.Wallet]int{}, busy: map[agentkeys.Wallet]bool{}, kick: make(chan struct{}, 1)}
+}
+
+// usersAtOnce is how many users are worked for at a time. Jobs go through the one rotator one
+// after another; blocks are waited for together.
+const usersAtOnce = 32
+
+// eachUser visits every User row, with the height of the block it is from.
+type eachUser func(ctx context.Context, visit func(w agentkeys.Wallet, u rules.User, height uint64)) error
 
 // rescan is how often all User rows are read, to catch what no statement through
 // this relay told; hintEvery how often the custodian is asked for users worth a look.
@@ -60,11 +77,20 @@ func (s *Scheduler) wake() {
 	}
 }
 
-// Run works through due users one at a time until ctx ends.
+// Run works through due users until ctx ends, one step of a user at a time.
 func (s *Scheduler) Run(ctx context.Context) error {
-	nextScan, nextHints := time.Now(), time.Now().Add(hintEvery)
+	var working sync.WaitGroup
+	defer working.Wait()
+	free := make(chan struct{}, usersAtOnce)
+	nextScan, nextHints := time.Now(), time.Now()
 	for ctx.Err() == nil {
 		now := time.Now()
+		if !now.Before(nextHints) {
+			if s.hint(ctx) {
+				nextScan = now
+			}
+			nextHints = now.Add(hintEvery)
+		}
 		if !now.Before(nextScan) {
 			if err := s.scan(ctx); err != nil {
 				s.note("scan", err)
@@ -73,15 +99,17 @@ func (s *Scheduler) Run(ctx context.Context) error {
 				nextScan = now.Add(rescan)
 			}
 		}
-		if !now.Before(nextHints) {
-			for _, u := range s.hints(ctx) {
-				s.Look(u, 0)
-			}
-			nextHints = now.Add(hintEvery)
-		}
 		u, at, ok := s.first()
 		if ok && !time.Now().Before(at) {
-			s.work(ctx, u)
+			select {
+			case <-ctx.Done():
+			case free <- struct{}{}:
+				s.begin(u)
+				working.Go(func() {
+					s.work(ctx, u)
+					<-free
+				})
+			}
 			continue
 		}
 		wait := min(time.Until(nextScan), time.Until(nextHints))
@@ -97,26 +125,44 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// hint looks at users that the custodian names, and says whether all are to be looked at
+// because of a new shielding key.
+func (s *Scheduler) hint(ctx context.Context) (all bool) {
+	users, version := s.hints(ctx)
+	for _, u := range users {
+		s.Look(u, 0)
+	}
+	return version != 0 && s.version.Swap(version) != version
+}
+
+// first is the user who is due first and not worked for.
 func (s *Scheduler) first() (u agentkeys.Wallet, at time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w, t := range s.due {
-		if !ok || t.Before(at) {
+		if !s.busy[w] && (!ok || t.Before(at)) {
 			u, at, ok = w, t, true
 		}
 	}
 	return u, at, ok
 }
 
+func (s *Scheduler) begin(u agentkeys.Wallet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.due, u)
+	s.busy[u] = true
+}
+
 // work takes one step for a user and plans the next. Errors wait longer each time,
 // up to half a minute: an outage ends, and other users go on.
 func (s *Scheduler) work(ctx context.Context, u agentkeys.Wallet) {
 	s.mu.Lock()
-	delete(s.due, u)
 	height := s.seen[u]
 	s.mu.Unlock()
 	wait, err := s.step(ctx, u, height)
 	s.mu.Lock()
+	delete(s.busy, u)
 	switch {
 	case err == nil && s.seen[u] == height:
 		delete(s.seen, u)
@@ -134,6 +180,7 @@ func (s *Scheduler) work(ctx context.Context, u agentkeys.Wallet) {
 	if wait >= 0 {
 		s.at(u, time.Now().Add(wait))
 	}
+	s.wake() // somebody may have asked for this user meanwhile
 }
 
 func (s *Scheduler) note(what string, err error) {
@@ -161,17 +208,22 @@ func (s *Scheduler) scan(ctx context.Context) error {
 		return err
 	}
 	now := uint64(time.Now().Unix())
-	return s.users(ctx, func(w agentkeys.Wallet, u rules.User) {
-		s.at(w, time.Unix(int64(nextLook(w, u, now, cadence, rotateBefore)), 0))
+	return s.users(ctx, func(w agentkeys.Wallet, u rules.User, height uint64) {
+		at := nextLook(w, u, now, cadence, rotateBefore, s.version.Load())
+		if at <= now {
+			s.Look(w, height) // the custodian may not have seen that block yet
+			return
+		}
+		s.at(w, time.Unix(int64(at), 0))
 	})
 }
 
 // nextLook is the custodian's question asked of an unproven row: now for no epoch
-// yet, one due, or one draining; else when the active one reaches its cadence less
-// the jitter.
-func nextLook(w agentkeys.Wallet, u rules.User, now, cadence, rotateBefore uint64) uint64 {
+// yet, one due, one draining, or one under an older shielding key; else when the active
+// one reaches its cadence less the jitter.
+func nextLook(w agentkeys.Wallet, u rules.User, now, cadence, rotateBefore uint64, version uint32) uint64 {
 	a := u.Active
-	if a.Epoch == 0 || u.Due > a.Epoch || u.Draining.Epoch != 0 || a.Opened < rotateBefore {
+	if a.Epoch == 0 || u.Due > a.Epoch || u.Draining.Epoch != 0 || a.Opened < rotateBefore || binary.BigEndian.Uint32(a.Wrapped[:4]) < version {
 		return now
 	}
 	return max(now, a.Opened+cadence-Jitter(w, a.Epoch, cadence))
@@ -188,7 +240,7 @@ func Jitter(w agentkeys.Wallet, e agentkeys.Epoch, cadence uint64) uint64 {
 }
 
 // userRows reads all User rows of a node.
-func userRows(ctx context.Context, n *ledger.Node, each func(agentkeys.Wallet, rules.User)) error {
+func userRows(ctx context.Context, n *ledger.Node, each func(agentkeys.Wallet, rules.User, uint64)) error {
 	var after []byte
 	for {
 		users, more, err := n.Users(ctx, after, 1000)
@@ -204,7 +256,7 @@ func userRows(ctx context.Context, n *ledger.Node, each func(agentkeys.Wallet, r
 			if err != nil {
 				continue // the node's word only; the custodian reads proven rows
 			}
-			each(w, u)
+			each(w, u, a.Height)
 			after = w[:]
 		}
 		if !more || len(users) == 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,13 @@ import (
 func TestNextLook(t *testing.T) {
 	w := agentkeys.Wallet{0xff, 1, 2, 3, 4, 5, 6, 7}
 	const now, cadence = 1_000_000, 1000
-	active := func(opened uint64) rules.EpochRow { return rules.EpochRow{Epoch: 3, Opened: opened} }
+	active := func(opened uint64) (e rules.EpochRow) {
+		e.Epoch, e.Opened = 3, opened
+		e.Wrapped[3] = 1
+		return e
+	}
+	older := active(now - 10)
+	older.Wrapped[3] = 0
 	fresh := uint64(now - 10)
 	for _, c := range []struct {
 		name         string
@@ -31,10 +38,11 @@ func TestNextLook(t *testing.T) {
 		{"draining", rules.User{Active: active(fresh), Draining: rules.EpochRow{Epoch: 2}}, 0, now},
 		{"every user was asked for", rules.User{Active: active(fresh)}, fresh + 1, now},
 		{"opened since every user was asked for", rules.User{Active: active(fresh)}, fresh, fresh + cadence - Jitter(w, 3, cadence)},
+		{"under an older shielding key", rules.User{Active: older}, 0, now},
 		{"long overdue", rules.User{Active: active(5)}, 0, now},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := nextLook(w, c.row, now, cadence, c.rotateBefore); got != c.want {
+			if got := nextLook(w, c.row, now, cadence, c.rotateBefore, 1); got != c.want {
 				t.Errorf("look at %d, want %d", got, c.want)
 			}
 		})
@@ -70,29 +78,36 @@ func TestJitterSpreads(t *testing.T) {
 // steps is a custodian that answers as told and notes who asked when.
 type steps struct {
 	answer func(user agentkeys.Wallet, height uint64, n int) (time.Duration, error)
-	asked  map[agentkeys.Wallet][]time.Duration
 	began  time.Time
+
+	mu    sync.Mutex
+	asked map[agentkeys.Wallet][]time.Duration
 }
 
 func (s *steps) step(_ context.Context, u agentkeys.Wallet, height uint64) (time.Duration, error) {
+	s.mu.Lock()
 	s.asked[u] = append(s.asked[u], time.Since(s.began))
-	return s.answer(u, height, len(s.asked[u]))
+	n := len(s.asked[u])
+	s.mu.Unlock()
+	return s.answer(u, height, n)
 }
 
 type rowsOf map[agentkeys.Wallet]rules.User
 
-func (r rowsOf) users(_ context.Context, each func(agentkeys.Wallet, rules.User)) error {
+func (r rowsOf) users(_ context.Context, each func(agentkeys.Wallet, rules.User, uint64)) error {
 	for w, u := range r {
-		each(w, u)
+		each(w, u, 0)
 	}
 	return nil
 }
 
-func newScheduler(s *steps, users func(context.Context, func(agentkeys.Wallet, rules.User)) error) *Scheduler {
-	s.asked, s.began = map[agentkeys.Wallet][]time.Duration{}, time.Now()
-	return &Scheduler{step: s.step, users: users, hints: func(context.Context) []agentkeys.Wallet { return nil },
-		params: func(context.Context) (uint64, uint64, error) { return 7 * 86400, 0, nil }, log: slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil)),
-		due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{}, fail: map[agentkeys.Wallet]int{}, kick: make(chan struct{}, 1)}
+func schedulerOf(c *steps, users eachUser) *Scheduler {
+	c.asked, c.began = map[agentkeys.Wallet][]time.Duration{}, time.Now()
+	s := newScheduler(slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil)))
+	s.step, s.users = c.step, users
+	s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 0 }
+	s.params = func(context.Context) (uint64, uint64, error) { return 7 * 86400, 0, nil }
+	return s
 }
 
 // play runs a scheduler for a while of synthetic time.
@@ -120,7 +135,7 @@ func TestScheduleFromRowsAlone(t *testing.T) {
 			}
 			return -1, nil
 		}}
-		s := newScheduler(c, rows.users)
+		s := schedulerOf(c, rows.users)
 		play(t, s, 5*time.Minute)
 		if got := c.asked[due]; len(got) != 3 || got[0] != 0 || got[1] != time.Second || got[2] != 2*time.Second {
 			t.Errorf("the due user is asked for at %v", got)
@@ -146,7 +161,7 @@ func TestFailureWaitsLonger(t *testing.T) {
 			}
 			return 0, errAway
 		}}
-		s := newScheduler(c, rowsOf{}.users)
+		s := schedulerOf(c, rowsOf{}.users)
 		s.Look(bad, 42)
 		s.Look(bad, 41)
 		s.Look(good, 0)
@@ -196,7 +211,7 @@ func TestHeightGoesWhenDone(t *testing.T) {
 			}
 			return -1, nil
 		}}
-		s = newScheduler(c, rowsOf{}.users)
+		s = schedulerOf(c, rowsOf{}.users)
 		s.Look(u, 5)
 		play(t, s, time.Minute)
 		if len(c.asked[u]) != 4 {
@@ -208,12 +223,17 @@ func TestHeightGoesWhenDone(t *testing.T) {
 func TestScanComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		scans := 0
-		c := &steps{answer: func(agentkeys.Wallet, uint64, int) (time.Duration, error) { return -1, nil }}
-		s := newScheduler(c, func(_ context.Context, each func(agentkeys.Wallet, rules.User)) error {
+		c := &steps{answer: func(_ agentkeys.Wallet, height uint64, _ int) (time.Duration, error) {
+			if height != 7 {
+				t.Errorf("asked about height %d, want that of the row", height)
+			}
+			return -1, nil
+		}}
+		s := schedulerOf(c, func(_ context.Context, each func(agentkeys.Wallet, rules.User, uint64)) error {
 			if scans++; scans <= 2 {
 				return errAway
 			}
-			each(agentkeys.Wallet{1}, rules.User{})
+			each(agentkeys.Wallet{1}, rules.User{}, 7)
 			return nil
 		})
 		play(t, s, 2*rescan+30*time.Second)
@@ -230,11 +250,79 @@ func TestHintsAreAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := agentkeys.Wallet{3}
 		c := &steps{answer: func(agentkeys.Wallet, uint64, int) (time.Duration, error) { return -1, nil }}
-		s := newScheduler(c, rowsOf{}.users)
-		s.hints = func(context.Context) []agentkeys.Wallet { return []agentkeys.Wallet{u} }
+		s := schedulerOf(c, rowsOf{}.users)
+		s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return []agentkeys.Wallet{u}, 0 }
 		play(t, s, 3*hintEvery+time.Second)
-		if at := c.asked[u]; len(at) != 3 || at[0] != hintEvery {
+		if at := c.asked[u]; len(at) != 4 || at[0] != 0 || at[1] != hintEvery {
 			t.Errorf("asked at %v", at)
+		}
+	})
+}
+
+// A new shielding key makes everybody due whose epoch is under an older one, also after a
+// start that missed its beginning.
+func TestShieldingKeyMakesDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under := func(version byte) rules.User {
+			a := rules.EpochRow{Epoch: 1, Opened: uint64(time.Now().Unix())}
+			a.Wrapped[3] = version
+			return rules.User{Active: a}
+		}
+		behind, done := agentkeys.Wallet{1}, agentkeys.Wallet{2}
+		c := &steps{answer: func(agentkeys.Wallet, uint64, int) (time.Duration, error) { return -1, nil }}
+		s := schedulerOf(c, rowsOf{behind: under(1), done: under(2)}.users)
+		began := time.Now()
+		s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) {
+			if time.Since(began) < time.Minute {
+				return nil, 1
+			}
+			return nil, 2
+		}
+		play(t, s, 2*time.Minute)
+		if at := c.asked[behind]; len(at) != 1 || at[0] != time.Minute || len(c.asked[done]) != 0 {
+			t.Errorf("asked at %v and %v", at, c.asked[done])
+		}
+		again := schedulerOf(c, rowsOf{behind: under(1), done: under(2)}.users)
+		again.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 2 }
+		play(t, again, time.Second)
+		if at := c.asked[behind]; len(at) != 1 || at[0] != 0 {
+			t.Errorf("after a start asked at %v", at)
+		}
+	})
+}
+
+// One user's step holds up no other's, and no user has two steps at a time.
+func TestStepsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rows := rowsOf{}
+		for i := range byte(100) {
+			rows[agentkeys.Wallet{i + 1}] = rules.User{}
+		}
+		var mu sync.Mutex
+		working, most := map[agentkeys.Wallet]bool{}, 0
+		c := &steps{}
+		s := schedulerOf(c, rows.users)
+		c.answer = func(u agentkeys.Wallet, _ uint64, n int) (time.Duration, error) {
+			mu.Lock()
+			if working[u] {
+				t.Errorf("%s has two steps at a time", u)
+			}
+			working[u] = true
+			most = max(most, len(working))
+			mu.Unlock()
+			s.Look(u, uint64(n))
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			delete(working, u)
+			if n == 1 {
+				return 0, nil
+			}
+			return -1, nil
+		}
+		play(t, s, 10*time.Second)
+		if most != usersAtOnce {
+			t.Errorf("%d steps at a time, want %d", most, usersAtOnce)
 		}
 	})
 }
@@ -247,7 +335,7 @@ func FuzzNextLook(f *testing.F) {
 		}
 		u := rules.User{Due: agentkeys.Epoch(due), Active: rules.EpochRow{Epoch: agentkeys.Epoch(active), Opened: opened},
 			Draining: rules.EpochRow{Epoch: agentkeys.Epoch(draining)}}
-		at := nextLook(agentkeys.Wallet{9}, u, now, cadence, before)
+		at := nextLook(agentkeys.Wallet{9}, u, now, cadence, before, 0)
 		if at < now || at > max(now, opened+cadence) {
 			t.Errorf("look at %d: now %d, opened %d, cadence %d", at, now, opened, cadence)
 		}

@@ -67,7 +67,7 @@ func benchCommand(a *app) *cobra.Command {
 		sub.Flags().DurationVar(&duration, "duration", 10*time.Second, "how long")
 		c.AddCommand(sub)
 	}
-	c.AddCommand(benchUse(a), benchRotate(a))
+	c.AddCommand(benchUse(a), benchRotate(a), benchRewrap(a))
 	return c
 }
 
@@ -229,7 +229,8 @@ func stackProcesses(dir string) map[string]string {
 func costs(processes map[string]string) map[string]cost {
 	out := map[string]cost{}
 	for pid, name := range processes {
-		out[name] = readCost(pid)
+		c := readCost(pid)
+		out[name] = cost{out[name].ticks + c.ticks, out[name].rss + c.rss} // the rotator is two processes
 	}
 	return out
 }

@@ -102,6 +102,9 @@ func (c Config) API() string { return url("https", c.Ports.API) }
 // Relay is the operator's address.
 func (c Config) Relay() string { return url("http", c.Ports.Relay) }
 
+// CustodianForOperator is the custodian's address for the operator.
+func (c Config) CustodianForOperator() string { return url("http", c.Ports.Operator) }
+
 // await waits for the ports to be free: those of a stack that was killed are, once
 // its processes have noticed.
 func (p Ports) await(ctx context.Context) error {

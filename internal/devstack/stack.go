@@ -380,7 +380,20 @@ type authority struct {
 }
 
 func (s *Stack) authority(ctx context.Context) (*authority, error) {
-	b, err := os.ReadFile(s.keyFile("authority.key"))
+	sender, err := AuthoritySender(s.opt.Dir, s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	a := &authority{sender: sender}
+	ctx, a.cancel = context.WithCancel(ctx)
+	a.running.Go(func() { _ = a.sender.Run(ctx) })
+	return a, nil
+}
+
+// AuthoritySender sends transactions of a stack's authority account, which is rich and
+// otherwise idle while the stack runs.
+func AuthoritySender(dir string, c Config) (*ledger.Sender, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "keys", "authority.key"))
 	if err != nil {
 		return nil, err
 	}
@@ -393,14 +406,11 @@ func (s *Stack) authority(ctx context.Context) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := ledger.NewNode(s.cfg.RPC())
+	node, err := ledger.NewNode(c.RPC())
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{sender: ledger.NewSender(node, signer, s.cfg.ChainID, "uagent")}
-	ctx, a.cancel = context.WithCancel(ctx)
-	a.running.Go(func() { _ = a.sender.Run(ctx) })
-	return a, nil
+	return ledger.NewSender(node, signer, c.ChainID, "uagent"), nil
 }
 
 func (a *authority) close() {
