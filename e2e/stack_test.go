@@ -34,6 +34,7 @@ func TestStack(t *testing.T) {
 		{"revocation", revocation},
 		{"thief", theft},
 		{"core files", noCoreFiles},
+		{"rewrap", rewrapped},
 		{"second process", secondProcess},
 		{"idle", idle},
 		{"store away", storeAway},

@@ -43,7 +43,7 @@ func printEpochs(w io.Writer, l api.Listing) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "EPOCH\tSTATE\tOPENED\tCREDENTIALS")
 	if n := destroyedEpochs(l); n > 0 {
-		fmt.Fprintf(t, "1-%d\tdestroyed\t\tnothing opens them\n", n)
+		fmt.Fprintf(t, "%s\tdestroyed\t\tnothing opens them\n", firstTo(n))
 	}
 	for _, e := range l.Epochs {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%d\n", e.Epoch, e.State, when(e.Opened), e.Live)

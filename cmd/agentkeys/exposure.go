@@ -62,7 +62,7 @@ func exposure(l api.Listing, now time.Time) exposed {
 
 func printExposure(w io.Writer, x exposed) {
 	if x.Destroyed > 0 {
-		fmt.Fprintf(w, "epoch 1-%-3d  [=========x]      destroyed  nothing\n", x.Destroyed)
+		fmt.Fprintf(w, "epoch %-5s  [=========x]      destroyed  nothing\n", firstTo(x.Destroyed))
 	}
 	for _, e := range x.Epochs {
 		bar := "[=====>  "
@@ -73,12 +73,29 @@ func printExposure(w io.Writer, x exposed) {
 	}
 	fmt.Fprintf(w, "Whoever owns the vault now reads %d credentials. Destroyed epochs: nothing.\n", x.Credentials)
 	if len(x.Unused) > 0 {
-		fmt.Fprintf(w, "Not read for 30 days; to delete one: agentkeys delete NAME: %s\n", strings.Join(x.Unused, " "))
+		fmt.Fprintf(w, "Not read for 30 days; to delete one: agentkeys delete NAME: %s\n", some(x.Unused))
 	}
 	if len(x.Unread) > 0 {
-		fmt.Fprintf(w, "Never read: %s\n", strings.Join(x.Unread, " "))
+		fmt.Fprintf(w, "Never read: %s\n", some(x.Unread))
 	}
 	if len(x.Ungranted) > 0 {
-		fmt.Fprintf(w, "Granted to nobody: %s\n", strings.Join(x.Ungranted, " "))
+		fmt.Fprintf(w, "Granted to nobody: %s\n", some(x.Ungranted))
 	}
+}
+
+func firstTo(n uint32) string {
+	if n == 1 {
+		return "1"
+	}
+	return fmt.Sprintf("1-%d", n)
+}
+
+// shownNames is how many names a line has; the rest is counted.
+const shownNames = 12
+
+func some(names []string) string {
+	if len(names) <= shownNames {
+		return strings.Join(names, " ")
+	}
+	return fmt.Sprintf("%s and %d more (all of them: --json)", strings.Join(names[:shownNames], " "), len(names)-shownNames)
 }

@@ -34,6 +34,18 @@ func TestExposure(t *testing.T) {
 	}
 }
 
+func TestExposureOfManyNames(t *testing.T) {
+	x := exposed{Unread: make([]string, 8000)}
+	for i := range x.Unread {
+		x.Unread[i] = "name"
+	}
+	var out bytes.Buffer
+	printExposure(&out, x)
+	if !strings.Contains(out.String(), "name and 7988 more") || len(out.String()) > 400 {
+		t.Errorf("%d bytes: %.300s", len(out.String()), out.String())
+	}
+}
+
 func TestExposureOfNothing(t *testing.T) {
 	for name, l := range map[string]api.Listing{"no epoch": {}, "first epoch": {Epochs: []api.Epoch{{Epoch: 1, State: "active"}}}} {
 		x := exposure(l, time.Now())
@@ -50,7 +62,7 @@ func TestExposureOfNothing(t *testing.T) {
 func TestPrintEpochs(t *testing.T) {
 	var out bytes.Buffer
 	printEpochs(&out, api.Listing{Epochs: []api.Epoch{{Epoch: 3, State: "active", Live: 2}, {Epoch: 2, State: "draining", Live: 1}}})
-	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "1-1 ") {
+	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "1 ") {
 		t.Errorf("%s", out.String())
 	}
 }
