@@ -70,7 +70,7 @@ func TestRandomVault(t *testing.T) {
 	}
 	// What never happened was not tested.
 	for _, want := range []string{"acknowledged", "overwritten", "read", "deleted", "revoked", "crashed", "unknown", "held", "delivered late", "repeated",
-		"lost answer", "put lost", "frames spoiled", "receipts reordered", "hidden", "expired", "destroyed"} {
+		"lost answer", "put lost", "frames spoiled", "receipts reordered", "hidden", "expired", "destroyed", "rewrapped"} {
 		if did.n[want] == 0 {
 			t.Errorf("%s: never", want)
 		}
@@ -261,7 +261,7 @@ func (m *machine) live(acts int) {
 	deeds := []struct {
 		weight int
 		do     func()
-	}{{6, m.write}, {3, m.readOne}, {1, m.remove}, {2, m.rotateSoon}, {12, m.carry}, {1, m.revoke}, {2, m.dieSoon}, {3, m.deliver}, {1, m.hide}, {2, m.age}}
+	}{{6, m.write}, {3, m.readOne}, {1, m.remove}, {2, m.rotateSoon}, {12, m.carry}, {1, m.revoke}, {2, m.dieSoon}, {3, m.deliver}, {1, m.hide}, {2, m.age}, {1, m.rewrap}}
 	total := 0
 	for _, d := range deeds {
 		total += d.weight
@@ -279,6 +279,13 @@ func (m *machine) live(acts int) {
 			m.again()
 			m.look()
 		}
+	}
+}
+
+// rewrap begins the next shielding key, where none is under way.
+func (m *machine) rewrap() {
+	if _, err := m.jobs.shielding(m.t.Context(), api.ShieldingRequest{Begin: true}); err == nil {
+		m.note("rewrapped", m.keeper.version())
 	}
 }
 
@@ -759,7 +766,7 @@ func (m *machine) lookAtShares(i int, tree *erasure.Tree, reach map[erasure.Shar
 			if e.Epoch == 0 || e.Epoch == u.Draining.Epoch && e.LiveCount == 0 {
 				continue
 			}
-			if _, ok := tree.Get(m.share(e.Epoch)); !ok {
+			if _, ok := tree.Get(shareOf(k.Wallet(), e)); !ok {
 				m.fail("anchor %d: the share of live epoch %d is gone", i, e.Epoch)
 			}
 		}

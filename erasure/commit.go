@@ -18,8 +18,12 @@ import (
 // from the anchor and old objects are deleted; with nothing to do it does nothing.
 // After an error nothing is lost and a repeat is safe.
 func (t *Tree) Commit(ctx context.Context) error {
-	t.commit.Lock()
-	defer t.commit.Unlock()
+	select {
+	case t.commit <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-t.commit }()
 	if t.lost {
 		return fmt.Errorf("%w: a staged root has lost its index: restore the object or evict anchor %s", ErrNoRoot, t.cfg.ID)
 	}

@@ -21,6 +21,7 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 	t := &Tree{
 		cfg:    cfg,
 		place:  place{cfg.Vault, cfg.ID},
+		commit: make(chan struct{}, 1),
 		marked: make(map[ShareID]struct{}),
 		doubt:  make(map[ShareID]uint64),
 	}

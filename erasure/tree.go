@@ -37,7 +37,7 @@ type Tree struct {
 	place  place
 	shares memory
 
-	commit sync.Mutex // one Commit at a time; guards old, lost, unswept
+	commit chan struct{} // has one place: one Commit at a time; guards old, lost, swept
 	old    *generation
 	lost   bool
 	swept  bool
@@ -146,10 +146,12 @@ func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
 // Unfinished says that an error or a crash cut a commit short and none is under way: the
 // next one finishes it.
 func (t *Tree) Unfinished() bool {
-	if !t.commit.TryLock() {
+	select {
+	case t.commit <- struct{}{}:
+	default:
 		return false
 	}
-	defer t.commit.Unlock()
+	defer func() { <-t.commit }()
 	return t.old != nil || t.next != nil
 }
 
