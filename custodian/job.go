@@ -41,6 +41,8 @@ type Jobs struct {
 	eraser   *eraser
 	rotators rotators
 
+	often often
+
 	rewrap sync.Mutex // one question about the shielding key at a time
 
 	mu   sync.Mutex
@@ -116,6 +118,12 @@ func (j *Jobs) next(ctx context.Context, req api.JobRequest) (api.Job, error) {
 	due, err := j.due(ctx, user, u, now, params.Cadence)
 	if err != nil {
 		return api.Job{}, j.s.chainFailed(err)
+	}
+	if forced := u.Active.Epoch != 0 && u.Due > u.Active.Epoch; due && forced {
+		if wait := j.often.wait(user); wait > 0 {
+			return api.Job{Kind: api.JobWait, WaitMS: int(wait.Milliseconds()) + 1,
+				Detail: fmt.Sprintf("rotation was asked for %d times within %s; who was revoked is refused all the same", forcedAtMost, forcedWithin)}, nil
+		}
 	}
 	if due {
 		return j.make(ctx, user, u, key, pub)

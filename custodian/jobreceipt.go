@@ -67,10 +67,14 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 	}
 	j.s.step("made.statement")
 	body := statement.OpenEpoch{Receipt: m, ValidUntil: j.s.statementValidUntil()}
-	return j.submit(ctx, body, sig, rules.UserKey(w.user), func(v []byte) bool {
+	err = j.submit(ctx, body, sig, rules.UserKey(w.user), func(v []byte) bool {
 		u, ok, err := row(v, rules.ParseUser)
 		return err == nil && ok && u.Active.Epoch >= epoch
 	})
+	if err == nil && w.row.Active.Epoch != 0 && w.row.Due > w.row.Active.Epoch {
+		j.often.note(w.user)
+	}
+	return err
 }
 
 // opens holds a wrapped data key against the wrapping key it was to be under. Keys die
