@@ -62,9 +62,23 @@ func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(st
 	for _, a := range anchors {
 		k.ids = append(k.ids, a.ID)
 		k.set.Add(erasure.Config{Vault: cfg.Vault, ID: a.ID, Objects: treeObjects{objects}, Anchor: a.Anchor, Chain: anchorChain{k},
-			Version: max(1, cfg.State.Wrap), Shielding: k.shielding, Live: k.live, Step: step})
+			Version: max(1, cfg.State.Wrap), Shielding: k.shielding, Live: k.live, Progress: k.progress(a.ID), Step: step})
 	}
 	return k
+}
+
+// progress logs how far a tree is loaded, once a second: of a million shares it takes some.
+func (k *Keeper) progress(id erasure.AnchorID) func(loaded, total uint64) {
+	var mu sync.Mutex
+	last := time.Now()
+	return func(loaded, total uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(last) >= time.Second {
+			last = time.Now()
+			k.log.Warn("share tree is loading", "anchor", id.String(), "shares", loaded, "of", total)
+		}
+	}
 }
 
 // Open takes the leases and opens every tree; an anchor that is new to the chain is

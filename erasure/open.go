@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"example.org/agentkeys"
 )
@@ -131,8 +132,17 @@ func (t *Tree) load(ctx context.Context, g *generation, into *memory) error {
 	if g.number == 0 {
 		return nil
 	}
+	var total uint64
+	for n := range g.index.shards {
+		total += uint64(g.index.shards[n].shares)
+	}
+	var loaded atomic.Uint64
 	err := each(ctx, shardCount, func(ctx context.Context, n int) error {
-		return t.loadShard(ctx, g, byte(n), into)
+		err := t.loadShard(ctx, g, byte(n), into)
+		if now := loaded.Add(uint64(g.index.shards[n].shares)); err == nil && t.cfg.Progress != nil {
+			t.cfg.Progress(now, total)
+		}
+		return err
 	})
 	if err != nil {
 		return err

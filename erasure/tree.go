@@ -27,6 +27,9 @@ type Config struct {
 	// Live visits the share id of every active epoch and of every draining epoch
 	// with credentials left, from complete verified rows.
 	Live func(ctx context.Context, visit func(ShareID) error) error
+	// Progress, if set, is told while Open loads shards: how many shares of how many. It
+	// may be called concurrently.
+	Progress func(loaded, total uint64)
 	// Step, if set, is called before every step with its name; tests stop there.
 	Step func(name string)
 }

@@ -93,6 +93,26 @@ func TestConcurrentPutsOfOneIDAgree(t *testing.T) {
 	}
 }
 
+func TestOpenTellsProgress(t *testing.T) {
+	b := newBench(t)
+	tree := b.start()
+	for user := range byte(50) {
+		b.mustPut(tree, shareID(user+1, 1))
+	}
+	b.commit(tree)
+	var mu sync.Mutex
+	most, of := uint64(0), uint64(0)
+	b.cfg.Progress = func(loaded, total uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		most, of = max(most, loaded), total
+	}
+	b.open()
+	if most != 50 || of != 50 {
+		t.Errorf("told %d of %d, want all 50", most, of)
+	}
+}
+
 func TestPutRefuses(t *testing.T) {
 	b := newBench(t)
 	fresh := b.open()
