@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ type Scene struct {
 	Bucket     string
 	IssuerURL  string
 	Audience   string
-	AnchorPath string // the live anchor
+	AnchorPath string // the live anchors
 }
 
 // Take stops the processes, takes what is there, and lets them go on.
@@ -88,16 +89,17 @@ func Take(ctx context.Context, at Scene, rec *Recorder) (*Loot, error) {
 // loot, and so is whatever lies beside them.
 func (l *Loot) files(all []Piece, anchor string) error {
 	held := map[string]bool{}
-	for _, name := range []string{"root-a", "root-b"} {
-		if b, err := os.ReadFile(filepath.Join(anchor, name)); err == nil {
+	now, err := filepath.Glob(filepath.Join(anchor, "*", "root-[ab]"))
+	if err != nil || len(now) == 0 {
+		return errors.New("anchors: hold no root")
+	}
+	for _, name := range now {
+		if b, err := os.ReadFile(name); err == nil {
 			held[string(b)] = true
 		}
 	}
-	if len(held) == 0 {
-		return errors.New("anchor: holds no root")
-	}
 	for _, p := range all {
-		root := strings.TrimSuffix(p.Name, ".new")
+		root := path.Base(strings.TrimSuffix(p.Name, ".new"))
 		if p.From == "anchor" && (root == "root-a" || root == "root-b") && !held[string(p.Bytes)] {
 			l.OldAnchor = append(l.OldAnchor, p)
 		} else {

@@ -281,3 +281,27 @@ func TestWithoutRecordsReadsAreAttested(t *testing.T) {
 		t.Fatalf("%+v", r.Check("reads"))
 	}
 }
+
+// An anchor that went out of use is told of: nobody signed what it forgot.
+func TestRetiredAnchorIsNotProvenErased(t *testing.T) {
+	s := newStory(t)
+	says := func() string {
+		b := s.bundle(s.records...)
+		r := auditor.Verify(b, s.trust(b))
+		good(t, r)
+		return r.Check("erasure").Says
+	}
+	if text := says(); strings.Contains(text, "not proven erased") {
+		t.Errorf("with every anchor in use: %s", text)
+	}
+	second := statement.AnchorID{'b'}
+	for _, act := range []statement.Body{statement.AddAnchor{Anchor: second, Type: statement.AnchorFile}, statement.RetireAnchor{Anchor: second}} {
+		if r, err := s.vault.Act(act); err != nil || !r.Code.Done() {
+			t.Fatalf("%T: %v %v", act, r, err)
+		}
+	}
+	s.end()
+	if text := says(); !strings.Contains(text, "not proven erased") || !strings.Contains(text, "62000000000000000000000000000000 was retired") {
+		t.Errorf("with a retired anchor: %s", text)
+	}
+}

@@ -3,7 +3,9 @@ package auditor
 import (
 	"cmp"
 	"encoding/hex"
+	"fmt"
 	"slices"
+	"strings"
 
 	"example.org/agentkeys/attest"
 	"example.org/agentkeys/rules"
@@ -62,8 +64,29 @@ func (v *verifier) epochs() {
 	}
 	v.report.check("epochs", Proved, v.replay.destroyed, "%d epochs were destroyed, each only when no credential was left in it and the keeper of every live anchor had signed; %d live",
 		gone, live)
-	v.report.check("erasure", Attested, findings{}, "that the anchors forgot the shares of %d epochs and the store deleted their objects is signed by the keepers; no proof of forgetting exists",
-		gone)
+	v.report.check("erasure", Attested, findings{}, "that the anchors forgot the shares of %d epochs and the store deleted their objects is signed by the keepers; no proof of forgetting exists%s",
+		gone, v.replay.unproven())
+}
+
+// unproven tells of anchors that went out of use by an act of the authority: what they
+// held then, nobody has signed as forgotten.
+func (r *replay) unproven() string {
+	list, err := rules.ParseAnchors(r.rows[string(rules.AnchorsKey())])
+	if err != nil {
+		return ""
+	}
+	var all []string
+	for _, id := range list {
+		a, err := rules.ParseAnchor(r.rows[string(rules.AnchorKey(id))])
+		if err == nil && (a.State == rules.AnchorRetired || a.State == rules.AnchorEvicted) {
+			state := map[rules.AnchorState]string{rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[a.State]
+			all = append(all, fmt.Sprintf("%x was %s", id, state))
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "; not proven erased is what an anchor held when it went out of use: " + strings.Join(all, ", ")
 }
 
 // assumed says what is believed.

@@ -103,6 +103,9 @@ func (k *Keeper) Open(ctx context.Context) error {
 	return nil
 }
 
+// Readable says that a tree is open: its shares open every epoch.
+func (k *Keeper) Readable() bool { return k.set.Readable() }
+
 // leases holds the lease of every anchor in use and names them.
 func (k *Keeper) leases(ctx context.Context) ([]erasure.AnchorID, error) {
 	ids, err := k.inUse(ctx)

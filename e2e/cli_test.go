@@ -116,8 +116,10 @@ func shape() {
 func reduce(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
-		if of, ok := v["processes"].(map[string]any); ok { // by their names, which depend on who asks
-			v["processes"] = map[string]any{"agentkeysd": of["agentkeysd"]}
+		for _, key := range []string{"processes", "cpu_seconds", "rss_mib"} { // by their names, which depend on who asks
+			if of, ok := v[key].(map[string]any); ok {
+				v[key] = map[string]any{"agentkeysd": of["agentkeysd"]}
+			}
 		}
 		for k := range v {
 			v[k] = reduce(v[k])

@@ -57,8 +57,9 @@ func whatAnAgentTypes(t *testing.T, p *played) {
 func untyped(t *testing.T, p *played, commands []string) {
 	t.Helper()
 	// Those have nothing of the owner's, or stop and delete what every program of the user
-	// id can stop and delete; bench write stores new names, as the owner's session may.
-	not := []string{"dev", "demo", "man", "completion", "proxy stop", "bench"}
+	// id can stop and delete; bench write stores new names, as the owner's session may;
+	// audit follow is audit list without an end.
+	not := []string{"dev", "demo", "man", "completion", "proxy stop", "bench", "audit follow"}
 	for _, name := range p.leaves(t) {
 		if slices.ContainsFunc(not, func(n string) bool { return name == n || strings.HasPrefix(name, n+" ") }) {
 			continue

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,7 @@ import (
 	"testing"
 
 	"example.org/agentkeys"
-	"example.org/agentkeys/erasure"
+	"example.org/agentkeys/internal/devstack"
 	"example.org/agentkeys/internal/thief"
 	"example.org/agentkeys/statement"
 )
@@ -24,7 +23,7 @@ func theft(t *testing.T, v *vault) {
 	p.store(t, "third")
 	key, _ := p.agent(t, "first")
 	early := v.path("anchor-copy")
-	copyAnchor(t, v.path("dev", "anchor"), early)
+	copyAnchors(t, v, early)
 	p.submit(t, statement.RevokeAgent{User: p.key.Wallet(), Agent: key.Wallet(), Counter: 1})
 	p.rotated(t, 1)
 	p.rotated(t, p.ask(t))
@@ -69,19 +68,27 @@ func noCoreFiles(t *testing.T, v *vault) {
 	}
 }
 
-// copyAnchor is what somebody who had read the anchor then would have.
-func copyAnchor(t *testing.T, from, to string) {
+// copyAnchors is what somebody who had read the anchors then would have.
+func copyAnchors(t *testing.T, v *vault, to string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(from, "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("anchor: %d files, %v", len(files), err)
+	from := v.path("dev", "anchor")
+	files, err := filepath.Glob(filepath.Join(from, "*", "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("anchors: %d files, %v", len(files), err)
 	}
 	for _, f := range files {
-		write(t, filepath.Join(to, filepath.Base(f)), string(read(t, f)))
+		rel, err := filepath.Rel(from, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, rel), string(read(t, f)))
 	}
 }
 
-type loot struct{ thief.Loot }
+type loot struct {
+	thief.Loot
+	cfg devstack.Config
+}
 
 func (v *vault) loot(t *testing.T) loot {
 	t.Helper()
@@ -89,11 +96,7 @@ func (v *vault) loot(t *testing.T) loot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := hex.DecodeString(v.cfg.Anchor)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := loot{thief.Loot{Vault: vault, Objects: v.store.Objects(), Anchor: erasure.AnchorID(id)}}
+	l := loot{thief.Loot{Vault: vault, Objects: v.store.Objects()}, v.cfg}
 	if l.Statements, err = thief.Statements(t.Context(), v.cfg.RPC()); err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +107,12 @@ func (v *vault) loot(t *testing.T) loot {
 }
 
 // open gives the counts of every epoch, of which there must be at least three.
-func (l loot) open(t *testing.T, p *person, anchor string) map[agentkeys.Epoch]thief.Count {
+func (l loot) open(t *testing.T, p *person, anchors string) map[agentkeys.Epoch]thief.Count {
 	t.Helper()
-	l.AnchorDir = anchor
+	var err error
+	if l.Anchors, err = l.cfg.AnchorDirs(anchors); err != nil {
+		t.Fatal(err)
+	}
 	counts, err := l.Open(t.Context(), p.key.Wallet())
 	if err != nil || len(counts) < 3 {
 		t.Fatalf("%v: %v", counts, err)

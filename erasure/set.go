@@ -54,24 +54,37 @@ func (s *Set) Evict(id AnchorID) {
 	}
 }
 
-// Open opens every anchor that is not open yet and may be called again. An error
-// names those that are still dead; the others work.
+// Open opens every anchor that is not open yet and may be called again, by one caller at
+// a time. An error names those that are still dead; the others work meanwhile.
 func (s *Set) Open(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.RLock()
+	members := slices.Clone(s.members)
+	s.mu.RUnlock()
 	var errs []error
-	for _, m := range s.members {
-		if m.tree != nil {
+	for _, m := range members {
+		s.mu.RLock()
+		cfg, open := m.cfg, m.tree != nil
+		s.mu.RUnlock()
+		if open {
 			continue
 		}
-		tree, err := Open(ctx, m.cfg)
+		tree, err := Open(ctx, cfg)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("anchor %s: %w", m.cfg.ID, err))
+			errs = append(errs, fmt.Errorf("anchor %s: %w", cfg.ID, err))
 			continue
 		}
+		s.mu.Lock()
+		tree.SetVersion(m.cfg.Version) // it may have risen meanwhile
 		m.tree = tree
+		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// Readable says that at least one tree is open.
+func (s *Set) Readable() bool {
+	trees, _ := s.trees()
+	return len(trees) > 0
 }
 
 // Tree gives the tree of one anchor, nil while it is not open.

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,7 +25,7 @@ type config struct {
 	trustHeight                                               uint64
 	trustHash                                                 string
 	s3, sts, bucket, region, account, issuer, audience        string
-	anchorID, anchorDir                                       string
+	anchors                                                   anchorFlags
 	development, stopOnEOF, verbose                           bool
 }
 
@@ -67,8 +66,7 @@ func parse(args []string) (c config, err error) {
 	f.StringVar(&c.account, "account", "000000000000", "account that owns the roles, 12 digits")
 	f.StringVar(&c.issuer, "issuer", "", "`URL` of this vault's OIDC issuer (needed)")
 	f.StringVar(&c.audience, "audience", "agentkeys-vault", "audience of the tokens for STS")
-	f.StringVar(&c.anchorID, "anchor-id", "", "id of the anchor, 32 hex digits (needed)")
-	f.StringVar(&c.anchorDir, "anchor-dir", "", "`directory` of the file anchor (development; needed)")
+	f.Var(&c.anchors, "anchor", "`ID=file:DIR`, an anchor: its id, 32 hex digits, and where its root lies; may be repeated, two are normal (needed)")
 	f.BoolVar(&c.development, "development", false, "software sealing, software attestation, file anchor: no protection from root")
 	f.BoolVar(&c.stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	f.BoolVar(&c.verbose, "verbose", false, "log more")
@@ -97,27 +95,23 @@ func environment(f *flag.FlagSet) (err error) {
 }
 
 // check refuses what cannot work or is not safe.
-func (c config) check() (vault agentkeys.VaultID, trust agentkeys.Hash, anchor [16]byte, err error) {
+func (c config) check() (vault agentkeys.VaultID, trust agentkeys.Hash, err error) {
 	if !c.development {
-		return vault, trust, anchor, errors.New("this build seals in software and keeps its anchor in a file: start it with --development, and only where root is trusted")
+		return vault, trust, errors.New("this build seals in software and keeps its anchor in a file: start it with --development, and only where root is trusted")
 	}
 	for name, v := range map[string]string{"home": c.home, "relay": c.relay, "node": c.node, "chain-id": c.chainID, "bucket": c.bucket,
-		"issuer": c.issuer, "anchor-dir": c.anchorDir} {
+		"issuer": c.issuer, "anchor": c.anchors.String()} {
 		if v == "" {
-			return vault, trust, anchor, fmt.Errorf("--%s is missing; see --help", name)
+			return vault, trust, fmt.Errorf("--%s is missing; see --help", name)
 		}
 	}
 	if vault, err = agentkeys.ParseVaultID(c.vault); err != nil {
-		return vault, trust, anchor, fmt.Errorf("--vault: %w", err)
+		return vault, trust, fmt.Errorf("--vault: %w", err)
 	}
 	if trust, err = agentkeys.ParseHash(c.trustHash); err != nil {
-		return vault, trust, anchor, fmt.Errorf("--trust-hash: %w", err)
+		return vault, trust, fmt.Errorf("--trust-hash: %w", err)
 	}
-	id, err := hex.DecodeString(c.anchorID)
-	if err != nil || len(id) != 16 {
-		return vault, trust, anchor, errors.New("--anchor-id: want 32 hex digits")
-	}
-	return vault, trust, [16]byte(id), nil
+	return vault, trust, nil
 }
 
 func listen(flagName, addr string, loopback bool) (net.Listener, error) {

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
+
+	"example.org/agentkeys/erasure"
 )
 
 // complete is a configuration that passes every check.
 func complete() []string {
 	return []string{"--development", "--home", "h", "--relay", "http://r", "--node", "http://n", "--chain-id", "c", "--bucket", "b",
-		"--issuer", "http://i", "--anchor-dir", "a", "--vault", strings.Repeat("1", 64), "--trust-hash", strings.Repeat("2", 64),
-		"--trust-height", "1", "--anchor-id", strings.Repeat("3", 32)}
+		"--issuer", "http://i", "--anchor", strings.Repeat("3", 32) + "=file:a", "--vault", strings.Repeat("1", 64), "--trust-hash", strings.Repeat("2", 64),
+		"--trust-height", "1"}
 }
 
 func TestCheck(t *testing.T) {
@@ -17,7 +20,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := c.check(); err != nil {
+	if _, _, err := c.check(); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*config){
@@ -28,14 +31,13 @@ func TestCheck(t *testing.T) {
 		"--chain-id":    func(c *config) { c.chainID = "" },
 		"--bucket":      func(c *config) { c.bucket = "" },
 		"--issuer":      func(c *config) { c.issuer = "" },
-		"--anchor-dir":  func(c *config) { c.anchorDir = "" },
+		"--anchor":      func(c *config) { c.anchors = nil },
 		"--vault":       func(c *config) { c.vault = "x" },
 		"--trust-hash":  func(c *config) { c.trustHash = "x" },
-		"--anchor-id":   func(c *config) { c.anchorID = "33" },
 	} {
 		broken := c
 		change(&broken)
-		if _, _, _, err := broken.check(); err == nil || !strings.Contains(err.Error(), name) {
+		if _, _, err := broken.check(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -72,5 +74,54 @@ func TestOperatorListensOnLoopbackOnly(t *testing.T) {
 	defer ln.Close()
 	if _, err := listen("listen", ln.Addr().String(), false); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a port in use: %v", err)
+	}
+}
+
+func TestAnchorFlag(t *testing.T) {
+	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
+	var f anchorFlags
+	if err := f.Set(one + "=file:/a,bc"); err == nil {
+		t.Error("a half anchor was taken")
+	}
+	f = nil
+	if err := f.Set(one + "=file:/a/b:c"); err != nil || f.Set(two+"=file:/d") != nil || len(f) != 2 || f[0].dir != "/a/b:c" {
+		t.Errorf("%v, %v", f, err)
+	}
+	var again anchorFlags
+	if err := again.Set(f.String()); err != nil || again.String() != f.String() {
+		t.Errorf("%s: %v", again.String(), err)
+	}
+	for name, text := range map[string]string{
+		"same id": one + "=file:/e", "same directory": strings.Repeat("3", 32) + "=file:/d", "short id": "11=file:/e", "no directory": strings.Repeat("3", 32) + "=file:",
+		"other kind": strings.Repeat("3", 32) + "=tpm:/dev/tpm0", "empty": "",
+	} {
+		if err := f.Set(text); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+// An anchor whose place is not there at the start is tried again.
+func TestLateAnchor(t *testing.T) {
+	dir := t.TempDir() + "/file"
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := &lateAnchor{dir: dir}
+	if _, err := l.Roots(t.Context()); err == nil {
+		t.Error("a file is no anchor")
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if roots, err := l.Roots(t.Context()); err != nil || len(roots) != 0 {
+		t.Errorf("%v, %v", roots, err)
+	}
+	root := erasure.Root{1}
+	if err := l.Stage(t.Context(), root); err != nil {
+		t.Error(err)
+	}
+	if roots, err := l.Roots(t.Context()); err != nil || len(roots) != 1 || roots[0] != root {
+		t.Errorf("%v, %v", roots, err)
 	}
 }

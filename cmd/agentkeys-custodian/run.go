@@ -15,7 +15,6 @@ import (
 	"example.org/agentkeys/attest"
 	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/custodian"
-	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/ledger"
 	"example.org/agentkeys/statement"
@@ -30,7 +29,7 @@ const limit = "software sealing, software attestation: root reads everything"
 const trustingPeriod = 365 * 24 * time.Hour
 
 func run(c config) error {
-	vault, trust, anchorID, err := c.check()
+	vault, trust, err := c.check()
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func run(c config) error {
 		return err
 	}
 	p := &process{log: log, state: st, chain: chain, client: client, operator: operator}
-	if err := p.build(c, vault, anchorID, store); err != nil {
+	if err := p.build(c, vault, store); err != nil {
 		return err
 	}
 	defer p.server.Close()
@@ -118,7 +117,7 @@ type process struct {
 	evidence         attest.Evidence
 }
 
-func (p *process) build(c config, vault agentkeys.VaultID, anchorID [16]byte, store *blobstore.Store) error {
+func (p *process) build(c config, vault agentkeys.VaultID, store *blobstore.Store) error {
 	keys, err := p.state.KeysHash()
 	if err != nil {
 		return err
@@ -128,14 +127,11 @@ func (p *process) build(c config, vault agentkeys.VaultID, anchorID [16]byte, st
 		return err
 	}
 	p.evidence = attest.Software(m, keys)
-	anchor, err := erasure.NewFileAnchor(c.anchorDir)
-	if err != nil {
-		return err
-	}
+	anchors, anchorLimit := c.anchors.open()
 	cfg := custodian.Config{Vault: vault, ChainID: c.chainID, State: p.state, Chain: p.chain, Lister: custodian.NodeLister{Node: p.chain.Node()},
 		Store: store, Objects: store.System(), Relay: custodian.NewHTTPRelay(c.relay), Platform: statement.PlatformSoftware,
-		Evidence: p.evidence.Append(nil), Limit: limit + "; " + anchor.Limit(), Log: p.log}
-	p.keeper = custodian.NewKeeper(cfg, store.System(), []custodian.KeptAnchor{{ID: erasure.AnchorID(anchorID), Anchor: anchor}}, nil)
+		Evidence: p.evidence.Append(nil), Limit: limit + "; " + anchorLimit, Log: p.log}
+	p.keeper = custodian.NewKeeper(cfg, store.System(), anchors, nil)
 	cfg.Shares = p.keeper
 	if p.server, err = custodian.New(cfg); err != nil {
 		return err
@@ -180,12 +176,20 @@ func (p *process) serve(ctx context.Context) error {
 }
 
 // start opens the share trees once the chain lists this process, and only then lets
-// records and erasures go out.
+// records and erasures go out. One tree is enough to read; it goes on until all are open
+// or out of use.
 func (p *process) start(ctx context.Context, g *errgroup.Group) error {
+	started := false
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := p.keeper.Open(ctx)
+		if !started && p.keeper.Readable() {
+			started = true
+			p.server.Opened()
+			g.Go(func() error { return p.server.Run(ctx) })
+			g.Go(func() error { return p.jobs.Run(ctx) })
+		}
 		if err == nil {
-			break
+			return nil
 		}
 		if wait > 300*time.Millisecond {
 			p.log.Warn("share trees are not open yet", "error", err.Error())
@@ -196,8 +200,4 @@ func (p *process) start(ctx context.Context, g *errgroup.Group) error {
 		case <-time.After(wait):
 		}
 	}
-	p.server.Opened()
-	g.Go(func() error { return p.server.Run(ctx) })
-	g.Go(func() error { return p.jobs.Run(ctx) })
-	return nil
 }

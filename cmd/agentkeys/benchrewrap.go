@@ -57,6 +57,9 @@ func (a *app) benchRewrap(ctx context.Context, count int) (r benchRewrapped, err
 	if count < 1 || count > 100_000 {
 		return r, usageError{errors.New("bench rewrap: want --count 1 to 100000")}
 	}
+	if err := outsideRun(); err != nil {
+		return r, err
+	}
 	p, err := a.loadProfile()
 	if err != nil {
 		return r, err

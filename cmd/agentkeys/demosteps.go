@@ -131,7 +131,7 @@ func (d *demo) use(ctx context.Context) error {
 			` -H "Authorization: Bearer $BILLING_TOKEN" https://`+billingHost+`/user`)
 	d.check(code == 0 && strings.HasSuffix(out, " 200") && !strings.Contains(out, d.values["billing"]), "",
 		"biller: run --env billing -> "+out+strings.TrimSpace(errOut), "your choice, recorded as SEEN")
-	return copyDir(d.path("dev", "anchor"), d.path("anchor-copy"))
+	return d.copyAnchors()
 }
 
 func (d *demo) listing(ctx context.Context) (l api.Listing, err error) {

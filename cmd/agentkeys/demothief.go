@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"example.org/agentkeys"
-	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/internal/thief"
 )
 
@@ -23,11 +21,10 @@ func (d *demo) thief(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := hex.DecodeString(d.cfg.Anchor)
-	if err != nil {
+	l := thief.Loot{Vault: vault, Objects: d.rec.Objects()}
+	if l.Anchors, err = d.cfg.AnchorDirs(d.path("dev", "anchor")); err != nil {
 		return err
 	}
-	l := thief.Loot{Vault: vault, Objects: d.rec.Objects(), Anchor: erasure.AnchorID(id), AnchorDir: d.path("dev", "anchor")}
 	if l.Statements, err = thief.Statements(ctx, d.cfg.RPC()); err != nil {
 		return err
 	}
@@ -43,7 +40,7 @@ func (d *demo) thief(ctx context.Context) error {
 		return err
 	}
 	live := agentkeys.Epoch(activeEpoch(listing))
-	d.check(true, "7 THIEF", "every block, every object version ever, today's seed and anchor:", "")
+	d.check(true, "7 THIEF", "every block, every object version ever, today's seed and anchors:", "")
 	d.held-- // a heading
 	var epochs []agentkeys.Epoch
 	for e := range now {
@@ -58,13 +55,15 @@ func (d *demo) thief(ctx context.Context) error {
 			d.check(c.Open == 0 && c.Ever > 0, "", fmt.Sprintf("epoch %d (destroyed) opens %d of %d", e, c.Open, c.Ever), "")
 		}
 	}
-	l.AnchorDir = d.path("anchor-copy")
+	if l.Anchors, err = d.cfg.AnchorDirs(d.path("anchor-copy")); err != nil {
+		return err
+	}
 	before, err := l.Open(ctx, user)
 	if err != nil {
 		return err
 	}
 	c := before[1]
-	d.check(c.Open == c.Ever && c.Open >= 3, "", fmt.Sprintf("control, a kept copy of the old anchor: epoch 1 opens %d of %d", c.Open, c.Ever), "this test can fail")
+	d.check(c.Open == c.Ever && c.Open >= 3, "", fmt.Sprintf("control, a kept copy of the old anchors: epoch 1 opens %d of %d", c.Open, c.Ever), "this test can fail")
 	return nil
 }
 
@@ -80,6 +79,21 @@ func (d *demo) expose(ctx context.Context) error {
 	}
 	d.check(found == "", "", "stored values in any file, log or object of the whole play: none "+found, "")
 	return nil
+}
+
+// copyAnchors is what somebody who had read the anchors then would have.
+func (d *demo) copyAnchors() error {
+	from, err := d.cfg.AnchorDirs(d.path("dev", "anchor"))
+	if err != nil {
+		return err
+	}
+	to, err := d.cfg.AnchorDirs(d.path("anchor-copy"))
+	for id := range from {
+		if err == nil {
+			err = copyDir(from[id], to[id])
+		}
+	}
+	return err
 }
 
 func copyDir(from, to string) error {

@@ -1,6 +1,6 @@
 // Package devstack runs the development stack: node, object store, custodian,
 // operator (and it the rotator) as real processes under one supervisor. Software
-// attestation and a file anchor protect from nobody with root; see [Limit]. Start
+// attestation and file anchors protect from nobody with root; see [Limit]. Start
 // at [Open] and [Stack.Run].
 package devstack
 
@@ -15,22 +15,25 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	"example.org/agentkeys"
+	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/statement"
 )
 
 // Limit is what the development stack does not protect from; it is shown wherever
 // the stack is.
-const Limit = "1 validator, S3 on loopback, software attestation, file anchor. No protection from root, nor from programs of your user id"
+const Limit = "1 validator, S3 on loopback, software attestation, file anchors. No protection from root, nor from programs of your user id"
 
 // Config is dev.json: chosen once, so that profiles and pins stay true over
 // restarts. The stack owns it; it is written by rename.
 type Config struct {
 	VaultID   string    `json:"vault_id"`
 	ChainID   string    `json:"chain_id"`
-	Anchor    string    `json:"anchor"` // id, hex
+	Anchors   [2]string `json:"anchors"`          // ids, hex; either may die and everything still reads
+	Anchor    string    `json:"anchor,omitempty"` // the one anchor of a state from before there were two
 	Authority string    `json:"authority"`
 	Relayer   string    `json:"relayer"`
 	Ports     Ports     `json:"ports"`
@@ -90,6 +93,27 @@ func ReadConfig(dir string) (c Config, err error) {
 	return c, nil
 }
 
+// AnchorDirs are the ids of the stack's file anchors with their directories below dir,
+// which is the stack's own or a copy of its "anchor".
+func (c Config) AnchorDirs(anchorDir string) (map[erasure.AnchorID]string, error) {
+	ids := c.Anchors[:]
+	if c.Anchor != "" {
+		ids = []string{c.Anchor}
+	}
+	out := map[erasure.AnchorID]string{}
+	for i, id := range ids {
+		b, err := hex.DecodeString(id)
+		if err != nil || len(b) != len(erasure.AnchorID{}) {
+			return nil, errors.New("dev.json: an anchor's id is damaged")
+		}
+		out[erasure.AnchorID(b)] = filepath.Join(anchorDir, strconv.Itoa(i+1))
+		if c.Anchor != "" {
+			out[erasure.AnchorID(b)] = anchorDir
+		}
+	}
+	return out, nil
+}
+
 // Vault is the parsed vault id.
 func (c Config) Vault() (agentkeys.VaultID, error) { return agentkeys.ParseVaultID(c.VaultID) }
 
@@ -134,10 +158,13 @@ func addr(port int) string               { return fmt.Sprintf("127.0.0.1:%d", po
 
 func newConfig() (c Config, err error) {
 	var vault agentkeys.VaultID
-	var anchor statement.AnchorID
 	rand.Read(vault[:])
-	rand.Read(anchor[:])
-	c.VaultID, c.Anchor = vault.String(), hex.EncodeToString(anchor[:])
+	c.VaultID = vault.String()
+	for i := range c.Anchors {
+		var id statement.AnchorID
+		rand.Read(id[:])
+		c.Anchors[i] = hex.EncodeToString(id[:])
+	}
 	c.ChainID = "agentkeys-dev-" + c.VaultID[:8]
 	ports, err := freePorts(6)
 	if err != nil {

@@ -40,7 +40,7 @@ func TestConfigIsKept(t *testing.T) {
 		t.Error(err)
 	}
 	other, err := newConfig()
-	if err != nil || other.VaultID == c.VaultID || other.Anchor == c.Anchor || other.ChainID == c.ChainID {
+	if err != nil || other.VaultID == c.VaultID || other.Anchors == c.Anchors || c.Anchors[0] == c.Anchors[1] || other.ChainID == c.ChainID {
 		t.Error("two vaults share a name", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "dev.json"), []byte("{"), 0o600); err != nil {
@@ -280,5 +280,32 @@ func TestSandboxIsOff(t *testing.T) {
 		if told := c.Open() != ""; told != (off || runtime.GOOS != "linux") {
 			t.Errorf("off %v: dev status says %q", off, c.Open())
 		}
+	}
+}
+
+func TestAnchorDirs(t *testing.T) {
+	c, err := newConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := c.AnchorDirs("/d/anchor")
+	if err != nil || len(dirs) != 2 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	seen := map[string]bool{}
+	for _, d := range dirs {
+		seen[d] = true
+	}
+	if !seen["/d/anchor/1"] || !seen["/d/anchor/2"] {
+		t.Errorf("%v", dirs)
+	}
+	// A state from before there were two keeps its one.
+	one := Config{Anchor: c.Anchors[0]}
+	if dirs, err := one.AnchorDirs("/d/anchor"); err != nil || len(dirs) != 1 || fmt.Sprint(dirs) != "map["+c.Anchors[0]+":/d/anchor]" {
+		t.Errorf("%v, %v", dirs, err)
+	}
+	c.Anchors[1] = "zz"
+	if _, err := c.AnchorDirs(""); err == nil {
+		t.Error("a damaged id was taken")
 	}
 }

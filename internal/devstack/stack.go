@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -274,7 +275,7 @@ func (s *Stack) bring(ctx, start context.Context, g *errgroup.Group) error {
 }
 
 // measurements allows the two enclave programs as they lie here, and adds the
-// anchor.
+// anchors.
 func (s *Stack) measurements() ([]statement.Body, error) {
 	var acts []statement.Body
 	for role, name := range map[statement.EnclaveRole]string{statement.EnclaveCustodian: "agentkeys-custodian", statement.EnclaveRotator: "agentkeys-rotator"} {
@@ -284,11 +285,11 @@ func (s *Stack) measurements() ([]statement.Body, error) {
 		}
 		acts = append(acts, statement.AllowMeasurement{Role: role, Platform: statement.PlatformSoftware, Measurement: m})
 	}
-	id, err := hex.DecodeString(s.cfg.Anchor)
-	if err != nil || len(id) != 16 {
-		return nil, errors.New("dev.json: anchor is damaged")
+	dirs, err := s.cfg.AnchorDirs("")
+	for id := range dirs {
+		acts = append(acts, statement.AddAnchor{Anchor: statement.AnchorID(id), Type: statement.AnchorFile})
 	}
-	return append(acts, statement.AddAnchor{Anchor: statement.AnchorID(id), Type: statement.AnchorFile}), nil
+	return acts, err
 }
 
 // trust takes the first header from the stack's own node, once.
@@ -317,7 +318,7 @@ func (s *Stack) late() {
 		"--relay", s.cfg.Relay(), "--node", s.cfg.RPC(), "--chain-id", s.cfg.ChainID, "--vault", s.cfg.VaultID,
 		"--trust-height", fmt.Sprint(s.cfg.Trust.Height), "--trust-hash", s.cfg.Trust.Hash,
 		"--s3", url("http", p.S3), "--sts", url("http", p.STS), "--bucket", bucket, "--region", region,
-		"--issuer", issuer, "--audience", audience, "--anchor-id", s.cfg.Anchor, "--anchor-dir", filepath.Join(d, "anchor"), "--stop-on-eof")
+		"--issuer", issuer, "--audience", audience, "--anchor", s.anchorFlag(), "--stop-on-eof")
 	operator := []string{"start", "--vault", s.cfg.VaultID,
 		"--chain-id", s.cfg.ChainID, "--node", s.cfg.RPC(), "--custodian", url("http", p.Operator),
 		"--token-file", filepath.Join(d, "custodian", "operator.token"), "--relay-key-file", s.keyFile("relay.key"),
@@ -326,6 +327,20 @@ func (s *Stack) late() {
 		operator = append(operator, "--rotator-no-sandbox")
 	}
 	s.operator = newChild("agentkeys-operator", s.bins["agentkeys-operator"], logs, operator...)
+}
+
+// anchorFlag is what the custodian's --anchor takes.
+func (s *Stack) anchorFlag() string {
+	dirs, err := s.cfg.AnchorDirs(filepath.Join(s.opt.Dir, "anchor"))
+	if err != nil {
+		return err.Error() // the custodian refuses it, and the log has it
+	}
+	var all []string
+	for id, dir := range dirs {
+		all = append(all, id.String()+"=file:"+dir)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
 }
 
 func (s *Stack) registration() (statement.Body, error) {

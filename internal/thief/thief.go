@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"example.org/agentkeys/envelope"
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/ledger"
+	"example.org/agentkeys/receipt"
 	"example.org/agentkeys/seed"
 	"example.org/agentkeys/statement"
 )
@@ -124,8 +126,7 @@ type Loot struct {
 	Statements []statement.Signed
 	Objects    map[string][]byte
 	Seed       seed.Seed
-	Anchor     erasure.AnchorID
-	AnchorDir  string // or a copy of it
+	Anchors    map[erasure.AnchorID]string // directories of file anchors, or copies of them
 }
 
 // Count is how many envelopes of an epoch there ever were, and how many open.
@@ -153,14 +154,22 @@ func (l Loot) Open(ctx context.Context, user agentkeys.Wallet) (map[agentkeys.Ep
 	return out, nil
 }
 
+// made is every data key of a user's epoch as the chain ever had it, wrapped.
+func (l Loot) made(user agentkeys.Wallet, epoch agentkeys.Epoch) (all []receipt.Made) {
+	for _, s := range l.Statements {
+		switch b := s.Body.(type) {
+		case statement.OpenEpoch:
+			all = append(all, b.Receipt)
+		case statement.RewrapDEK:
+			all = append(all, receipt.Made{User: b.Receipt.User, Epoch: b.Receipt.Epoch, DEKID: b.Receipt.DEKID, Wrapped: b.Receipt.Wrapped})
+		}
+	}
+	return slices.DeleteFunc(all, func(m receipt.Made) bool { return m.User != user || m.Epoch != epoch })
+}
+
 // opens tries every wrapped data key of the epoch with every share of it.
 func (l Loot) opens(at envelope.Place, b []byte, shares map[erasure.ShareID]erasure.Share) bool {
-	for _, s := range l.Statements {
-		open, ok := s.Body.(statement.OpenEpoch)
-		if !ok || open.Receipt.User != at.User || open.Receipt.Epoch != at.Epoch {
-			continue
-		}
-		m := open.Receipt
+	for _, m := range l.made(at.User, at.Epoch) {
 		version := agentkeys.NewReader(m.Wrapped[:4]).U32()
 		share, ok := shares[erasure.ShareID{User: at.User, Epoch: at.Epoch, WrapVersion: version}]
 		if !ok {
@@ -213,23 +222,29 @@ func (l Loot) place(user agentkeys.Wallet, name string) (p envelope.Place, ok bo
 	return p, false
 }
 
-// shares opens every generation of the tree that the chain ever named with the
-// roots that the anchor holds.
+// shares opens every generation of the trees that the chain ever named with the
+// roots that the anchors hold.
 func (l Loot) shares(ctx context.Context) (map[erasure.ShareID]erasure.Share, error) {
-	anchor, err := erasure.NewFileAnchor(l.AnchorDir)
-	if err != nil {
-		return nil, err
+	anchors := map[erasure.AnchorID]*erasure.FileAnchor{}
+	for id, dir := range l.Anchors {
+		a, err := erasure.NewFileAnchor(dir)
+		if err != nil {
+			return nil, err
+		}
+		anchors[id] = a
 	}
 	out := map[erasure.ShareID]erasure.Share{}
 	opened := 0
 	var last error
 	for _, s := range l.Statements {
 		c, ok := s.Body.(statement.CommitTree)
-		if !ok || erasure.AnchorID(c.Anchor) != l.Anchor {
+		id := erasure.AnchorID(c.Anchor)
+		anchor := anchors[id]
+		if !ok || anchor == nil {
 			continue
 		}
 		row := erasure.Row{Generation: c.Previous + 1, Term: c.Term, IndexHash: c.IndexHash, Height: 1 << 60}
-		tree, err := erasure.Open(ctx, erasure.Config{Vault: l.Vault, ID: l.Anchor, Objects: memory(l.Objects), Anchor: readOnly{anchor},
+		tree, err := erasure.Open(ctx, erasure.Config{Vault: l.Vault, ID: id, Objects: memory(l.Objects), Anchor: readOnly{anchor},
 			Chain: kept{row}, Version: 1, Shielding: l.shielding, Live: func(context.Context, func(erasure.ShareID) error) error { return nil }})
 		if err != nil {
 			last = err

@@ -84,12 +84,12 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, user: agentkeys.Wallet{7}, live: map[erasure.ShareID]bool{}, ever: map[string][]byte{}, anchorDir: filepath.Join(t.TempDir(), "anchor")}
 	h.row = erasure.Row{Term: 1}
-	h.loot = Loot{Vault: agentkeys.VaultID{1}, Objects: map[string][]byte{}, Seed: seed.New(), Anchor: erasure.AnchorID{9}, AnchorDir: h.anchorDir}
+	h.loot = Loot{Vault: agentkeys.VaultID{1}, Objects: map[string][]byte{}, Seed: seed.New(), Anchors: map[erasure.AnchorID]string{{9}: h.anchorDir}}
 	anchor, err := erasure.NewFileAnchor(h.anchorDir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.tree, err = erasure.Open(t.Context(), erasure.Config{Vault: h.loot.Vault, ID: h.loot.Anchor, Objects: h, Anchor: anchor, Chain: chain{h},
+	h.tree, err = erasure.Open(t.Context(), erasure.Config{Vault: h.loot.Vault, ID: erasure.AnchorID{9}, Objects: h, Anchor: anchor, Chain: chain{h},
 		Version: 1, Shielding: h.loot.shielding, Live: func(_ context.Context, visit func(erasure.ShareID) error) error {
 			for id := range h.live {
 				if err := visit(id); err != nil {
@@ -175,7 +175,7 @@ func (h *house) destroy(e agentkeys.Epoch) {
 func (h *house) steal(anchor string) map[agentkeys.Epoch]Count {
 	h.t.Helper()
 	l := h.loot
-	l.Objects, l.AnchorDir = h.ever, anchor
+	l.Objects, l.Anchors = h.ever, map[erasure.AnchorID]string{{9}: anchor}
 	got, err := l.Open(h.t.Context(), h.user)
 	if err != nil {
 		h.t.Fatal(err)
@@ -236,8 +236,8 @@ func TestThiefWithoutATree(t *testing.T) {
 	h.open(1)
 	for name, change := range map[string]func(*Loot){
 		"another seed":   func(l *Loot) { l.Seed = seed.New() },
-		"no anchor":      func(l *Loot) { l.AnchorDir = filepath.Join(t.TempDir(), "none") },
-		"another anchor": func(l *Loot) { l.Anchor = erasure.AnchorID{1} },
+		"no anchor":      func(l *Loot) { l.Anchors = map[erasure.AnchorID]string{{9}: filepath.Join(t.TempDir(), "none")} },
+		"another anchor": func(l *Loot) { l.Anchors = map[erasure.AnchorID]string{{1}: h.anchorDir} },
 		"no statements":  func(l *Loot) { l.Statements = nil },
 		"no objects":     func(l *Loot) { l.Objects = nil },
 	} {
