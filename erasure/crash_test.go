@@ -53,7 +53,10 @@ func (b *bench) life(dieAtStep int) (steps []string, err error) {
 		func() error { return b.put(tree, shareID(5, 1)) },
 		func() error { return tree.Commit(ctx) },
 		func() error { return b.put(tree, shareID(9, 1)) },
-		func() error { b.erase(tree, shareID(1, 1), shareID(9, 1)); return b.add(tree, shareID(7, 1), shareID(10, 1)) },
+		func() error {
+			b.erase(tree, shareID(1, 1), shareID(9, 1))
+			return b.add(tree, shareID(7, 1), shareID(10, 1))
+		},
 		func() error { b.report(tree); return nil },
 		func() error { return b.put(tree, shareID(6, 2)) },
 		func() error {
