@@ -371,6 +371,13 @@ func (e *Error) Error() string {
 	return s
 }
 
+// Passing says that an error is of the vault's state at the moment, and may be gone when
+// the same is asked again.
+func Passing(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Retry
+}
+
 // CodeOf gives the code of an [Error], or "".
 func CodeOf(err error) string {
 	var e *Error

@@ -43,6 +43,8 @@ const (
 // freshHead returns once the verified head is younger than max_head_age. On an idle
 // chain that takes a heartbeat, which makes a block; all who wait share one.
 func (s *Server) freshHead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout) // whoever asks hears within that, whatever hangs
+	defer cancel()
 	p, err := s.Params(ctx)
 	if err != nil {
 		return s.chainFailed(err)

@@ -156,8 +156,8 @@ func (a *app) owner(ctx context.Context) (*client.Client, error) {
 	if err == nil {
 		if _, err := c.WhoAmI(ctx); err == nil {
 			return c, nil
-		} else if api.CodeOf(err) == "unreachable" {
-			return nil, err
+		} else if api.CodeOf(err) == "unreachable" || api.Passing(err) {
+			return nil, err // nothing is wrong with the session
 		}
 	}
 	if c, _, err = a.dial(); err != nil {

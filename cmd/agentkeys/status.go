@@ -47,7 +47,12 @@ func (a *app) overview(ctx context.Context) (s overview, err error) {
 		s.Session = "inside run --agent " + self + ": the owner's is not used here"
 	}
 	if kept, err := a.resumed(); err == nil {
-		if w, err := kept.WhoAmI(ctx); err == nil {
+		w, err := kept.WhoAmI(ctx)
+		if api.Passing(err) {
+			s.Session = "not known now"
+			s.Red = append(s.Red, err.Error())
+		}
+		if err == nil {
 			s.Session = w.Role + ", until " + when(w.Expires)
 			if l, err := kept.List(ctx); err == nil {
 				s.Holds = held(l)
