@@ -170,6 +170,7 @@ type Item struct {
 	Version   uint64 `json:"version"`
 	Epoch     uint32 `json:"epoch"`
 	Idle      uint8  `json:"idle"`
+	Expires   uint64 `json:"expires,omitempty"` // when it is dropped unless it is read before; 0 = not on its way out
 	Missing   uint64 `json:"missing_since"`
 	Hash      string `json:"hash"`
 	LastRead  uint64 `json:"last_read"` // 0 = never, as far as this custodian knows

@@ -41,7 +41,8 @@ type Jobs struct {
 	eraser   *eraser
 	rotators rotators
 
-	often often
+	often  often
+	warned sync.Map // erasure.ShareID of draining epochs whose expiring credentials were told of
 
 	rewrap sync.Mutex // one question about the shielding key at a time
 
@@ -168,6 +169,9 @@ func (j *Jobs) make(ctx context.Context, user agentkeys.Wallet, u rules.User, ro
 // (lazy).
 func (j *Jobs) move(ctx context.Context, user agentkeys.Wallet, u rules.User, rotator agentkeys.ProcessKey, pub channel.PublicKeys, all bool, left uint64, missing []string) (api.Job, error) {
 	wanted := j.s.hints.slots(user)
+	if !all {
+		j.warnExpiring(ctx, user, u)
+	}
 	if !all && len(wanted) == 0 {
 		return api.Job{Kind: api.JobWait, WaitMS: int(min(left, 3600)+1) * 1000, Detail: "draining: credentials move when they are read"}, nil
 	}

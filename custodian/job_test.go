@@ -2,6 +2,7 @@ package custodian
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -336,11 +337,35 @@ func TestIdleCredentialsExpire(t *testing.T) {
 		r.grant("read", statement.ModeReveal, r.in(300*86400))
 		r.pass(7 * day)
 		r.drive(func() bool { return r.user().Active.Epoch == 2 })
+		if _, err := r.courier.next(t.Context(), r.owner.Wallet()); err != nil {
+			t.Fatal(err)
+		}
+		if !r.logged("credentials will expire unless they are read") || r.logged("a credential expired") {
+			t.Error("nothing says that credentials will expire, or they have")
+		}
+		notice := func() map[string]uint64 {
+			l, err := r.s.list(t.Context(), r.session(r.owner), struct{}{})
+			check(t, err)
+			out := map[string]uint64{}
+			for _, it := range l.Credentials {
+				if it.Expires != 0 {
+					out[it.Service] = it.Expires
+				}
+			}
+			return out
+		}
+		end := r.user().Active.Opened + 72*3600
+		if got := notice(); !maps.Equal(got, map[string]uint64{"unread": end, "read": end}) {
+			t.Errorf("the list says %v expire", got)
+		}
 		if _, err := r.get("read"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.courier.next(t.Context(), r.owner.Wallet()); err != nil {
 			t.Fatal(err)
+		}
+		if got := notice(); !maps.Equal(got, map[string]uint64{"unread": end}) {
+			t.Errorf("after a read the list says %v expire", got)
 		}
 		r.pass(72*time.Hour + time.Minute)
 		r.settle(2)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
@@ -256,6 +257,34 @@ func (j *Jobs) report(ctx context.Context, slot agentkeys.Slot, p rules.Pointer,
 	})
 	if err != nil {
 		j.s.log.Warn("report of a missing object failed, will come again", "error", err.Error())
+	}
+}
+
+// warnExpiring logs, once a draining epoch, what will expire unless it is read. The owner
+// sees it in every list.
+func (j *Jobs) warnExpiring(ctx context.Context, user agentkeys.Wallet, u rules.User) {
+	if _, told := j.warned.LoadOrStore(shareOf(user, u.Draining), true); told {
+		return
+	}
+	params, err := j.s.Params(ctx)
+	if err != nil {
+		return
+	}
+	entries, err := j.draining(ctx, user, u, func(agentkeys.Slot) bool { return true })
+	if err != nil {
+		j.warned.Delete(shareOf(user, u.Draining))
+		return
+	}
+	n := 0
+	for _, e := range entries {
+		slot := agentkeys.Slot{User: user, Agent: e.Agent, Service: e.Service}
+		if p, ok, _, err := one(ctx, j.s.cfg.Chain, rules.PointerKey(slot), rules.ParsePointer); err == nil && ok && p.Idle == statement.IdleExpire {
+			n++
+		}
+	}
+	if n > 0 {
+		at := time.Unix(int64(u.Active.Opened+params.DrainWindow), 0).UTC()
+		j.s.log.Warn("credentials will expire unless they are read", "user", user.String(), "count", n, "at", at.Format(time.RFC3339))
 	}
 }
 

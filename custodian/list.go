@@ -65,7 +65,11 @@ func (s *Server) listOnce(ctx context.Context, c token.Claims, v verdict) (api.L
 		return l, err
 	}
 	l.Height, l.Time = head.StateHeight, blockTime(head)
-	b := lister{l: &l, owner: c.Agent == c.User, agent: c.Agent, tag: tag, user: c.User}
+	params, err := s.Params(ctx)
+	if err != nil {
+		return l, err
+	}
+	b := lister{l: &l, owner: c.Agent == c.User, agent: c.Agent, tag: tag, user: c.User, window: params.DrainWindow}
 	if b.owner {
 		if _, b.last, err = s.userTrail(ctx, c.User); err != nil {
 			s.log.Warn("last reads are unknown", "error", err.Error())
@@ -100,8 +104,10 @@ type lister struct {
 	tag   seed.TagKey
 	last  map[agentkeys.Slot]uint64
 	row0  rules.User
-	live  map[agentkeys.Epoch]uint32
-	admit map[string]rules.Agent
+	// window is how long a draining epoch may wait for reads, seconds.
+	window uint64
+	live   map[agentkeys.Epoch]uint32
+	admit  map[string]rules.Agent
 }
 
 func (b *lister) row(key, value []byte) error {
@@ -183,6 +189,12 @@ func (b *lister) finish(verdict) {
 		a := b.admit[g.Agent]
 		g.Live = g.Mode != "none" && g.Counter == a.Counter && g.Expires > b.l.Time && a.Expires > b.l.Time
 	}
+	for i := range b.l.Credentials {
+		it := &b.l.Credentials[i]
+		if statement.IdleRule(it.Idle) == statement.IdleExpire && expiring(b.row0, agentkeys.Epoch(it.Epoch)) {
+			it.Expires = b.row0.Active.Opened + b.window
+		}
+	}
 	complete := b.owner
 	for _, e := range []struct {
 		row   rules.EpochRow
@@ -198,6 +210,12 @@ func (b *lister) finish(verdict) {
 	}
 	b.l.Complete = complete || !b.owner
 	b.l.Floor, b.l.Due = b.row0.Floor, uint32(b.row0.Due)
+}
+
+// expiring says whether an epoch drains at its leisure: then what may expire and is not
+// read is dropped at the end. Where everything is moved at once, that is too.
+func expiring(u rules.User, epoch agentkeys.Epoch) bool {
+	return epoch != 0 && epoch == u.Draining.Epoch && !u.Draining.Eager && u.Due <= u.Active.Epoch
 }
 
 func modeName(m statement.Mode) string {

@@ -17,6 +17,7 @@ type exposed struct {
 	Unused      []string    `json:"unused_30_days"` // read once, and not for 30 days
 	Unread      []string    `json:"never_read"`
 	Ungranted   []string    `json:"granted_to_nobody"`
+	Expiring    []string    `json:"expiring"` // dropped at the end of the drain window unless read before
 	Destroyed   uint32      `json:"destroyed_epochs"`
 }
 
@@ -36,7 +37,7 @@ func exposureCommand(a *app) *cobra.Command {
 const unusedAfter = 30 * 24 * time.Hour
 
 func exposure(l api.Listing, now time.Time) exposed {
-	x := exposed{Epochs: l.Epochs, Destroyed: destroyedEpochs(l), Unused: []string{}, Unread: []string{}, Ungranted: []string{}}
+	x := exposed{Epochs: l.Epochs, Destroyed: destroyedEpochs(l), Unused: []string{}, Unread: []string{}, Ungranted: []string{}, Expiring: []string{}}
 	for _, e := range l.Epochs {
 		x.Credentials += int(e.Live)
 	}
@@ -52,6 +53,9 @@ func exposure(l api.Listing, now time.Time) exposed {
 			x.Unread = append(x.Unread, it.Service)
 		case now.Sub(time.Unix(int64(it.LastRead), 0)) > unusedAfter:
 			x.Unused = append(x.Unused, it.Service)
+		}
+		if it.Expires != 0 {
+			x.Expiring = append(x.Expiring, it.Service)
 		}
 		if !granted[it.ServiceID] {
 			x.Ungranted = append(x.Ungranted, it.Service)
@@ -77,6 +81,9 @@ func printExposure(w io.Writer, x exposed) {
 	}
 	if len(x.Unread) > 0 {
 		fmt.Fprintf(w, "Never read: %s\n", some(x.Unread))
+	}
+	if len(x.Expiring) > 0 {
+		fmt.Fprintf(w, "Expire unless they are read; when: agentkeys list: %s\n", some(x.Expiring))
 	}
 	if len(x.Ungranted) > 0 {
 		fmt.Fprintf(w, "Granted to nobody: %s\n", some(x.Ungranted))

@@ -16,7 +16,7 @@ func TestExposure(t *testing.T) {
 	x := exposure(api.Listing{
 		Epochs: []api.Epoch{{Epoch: 5, State: "active", Live: 2}, {Epoch: 4, State: "draining", Live: 1}},
 		Credentials: []api.Item{{Service: "daily", ServiceID: "d", LastRead: day(1)}, {Service: "old", ServiceID: "o", LastRead: day(31)},
-			{Service: "never", ServiceID: "n"}},
+			{Service: "never", ServiceID: "n", Expires: 1}},
 		Grants: []api.Grant{{ServiceID: "d", Live: true}, {ServiceID: "o", Live: false}},
 	}, now)
 	if x.Credentials != 3 || x.Destroyed != 3 {
@@ -27,7 +27,7 @@ func TestExposure(t *testing.T) {
 	}
 	var out bytes.Buffer
 	printExposure(&out, x)
-	for _, want := range []string{"epoch 1-3", "destroyed  nothing", "draining", "now reads 3 credentials", "agentkeys delete NAME: old\n", "Never read: never\n", "Granted to nobody: old never"} {
+	for _, want := range []string{"epoch 1-3", "destroyed  nothing", "draining", "now reads 3 credentials", "agentkeys delete NAME: old\n", "Never read: never\n", "Granted to nobody: old never", "Expire unless they are read; when: agentkeys list: never\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, out.String())
 		}
@@ -49,7 +49,7 @@ func TestExposureOfManyNames(t *testing.T) {
 func TestExposureOfNothing(t *testing.T) {
 	for name, l := range map[string]api.Listing{"no epoch": {}, "first epoch": {Epochs: []api.Epoch{{Epoch: 1, State: "active"}}}} {
 		x := exposure(l, time.Now())
-		if x.Credentials != 0 || x.Destroyed != 0 || x.Unused == nil || x.Unread == nil || x.Ungranted == nil {
+		if x.Credentials != 0 || x.Destroyed != 0 || x.Unused == nil || x.Unread == nil || x.Ungranted == nil || x.Expiring == nil {
 			t.Errorf("%s: %+v", name, x)
 		}
 		var out bytes.Buffer

@@ -64,6 +64,16 @@ func when(unix uint64) string {
 	return time.Unix(int64(unix), 0).Format(time.DateTime)
 }
 
+// expiring has a line for each credential that is on its way out.
+func expiring(l api.Listing) (lines []string) {
+	for _, it := range l.Credentials {
+		if it.Expires != 0 {
+			lines = append(lines, fmt.Sprintf("%s expires on %s unless it is used or read before (it was stored with --idle expire)", it.Service, when(it.Expires)))
+		}
+	}
+	return lines
+}
+
 func listCommand(a *app) *cobra.Command {
 	return &cobra.Command{Use: "list", Short: "List what is stored, without values", Args: exactly(0, "no arguments"), Example: "  agentkeys list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,6 +89,9 @@ func listCommand(a *app) *cobra.Command {
 					fmt.Fprintf(t, "%s\tv%d\t%d\t%s\t%s\n", it.Service, it.Version, it.Epoch, slotName(names, it.Agent, cl.User().String()), when(it.LastRead))
 				}
 				t.Flush()
+				for _, line := range expiring(l) {
+					fmt.Fprintln(w, line)
+				}
 				if !l.Complete {
 					fmt.Fprintln(w, "This list is not proven complete: the proven counts differ. Ask again; if it stays so: agentkeys verify")
 				}

@@ -56,6 +56,7 @@ func (a *app) overview(ctx context.Context) (s overview, err error) {
 			s.Session = w.Role + ", until " + when(w.Expires)
 			if l, err := kept.List(ctx); err == nil {
 				s.Holds = held(l)
+				s.Red = append(s.Red, expiring(l)...)
 				if !l.Complete {
 					s.Red = append(s.Red, "the list of credentials is not proven complete; agentkeys verify")
 				}
