@@ -91,6 +91,12 @@ func (e *eraser) run(ctx context.Context) error {
 		if err := errors.Join(e.findOutdated(ctx), e.leftovers(ctx)); err != nil && ctx.Err() == nil {
 			e.s.log.Warn("what a crash may have left of destroyed epochs was not searched; the next start does it", "error", err.Error())
 		}
+		for ctx.Err() == nil {
+			if err := e.reap(ctx); err != nil && ctx.Err() == nil {
+				e.s.log.Warn("the store was not searched for orphans, will try again", "error", err.Error())
+			}
+			_ = sleep(ctx, reapEvery)
+		}
 	})
 	for {
 		select {

@@ -77,6 +77,7 @@ type Server struct {
 	revoked *revocations
 	cache   *envelopes
 	hints   *hints
+	orphans orphans
 	trail   *trail
 	misses  *misses
 	proxies *proxies

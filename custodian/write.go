@@ -189,6 +189,9 @@ func (s *Server) store(ctx context.Context, user agentkeys.Wallet, key string, s
 }
 
 func (s *Server) earlier(ctx context.Context, v verdict, at envelope.Place, key string, cred []byte) (agentkeys.Hash, error) {
+	if !s.orphans.adopt(key) {
+		return agentkeys.Hash{}, conflict.because("Write again without a blob id", "the object of that try is being deleted")
+	}
 	b, err := s.get(ctx, at.User, key)
 	if err != nil {
 		return agentkeys.Hash{}, storeUnavailable.because("Try again", "the object store does not answer")
