@@ -36,13 +36,17 @@ func (s *Store) EmptyPrefix(ctx context.Context, user agentkeys.Wallet, epoch ag
 	return done, err
 }
 
+// maxPages is how many pages of a prefix one call removes: whoever keeps filling it must
+// not keep the caller for ever. What is left then is told, and goes at the next call.
+const maxPages = 256
+
 // purge deletes the versions and markers under prefix, page by page, always from
 // the front: what is deleted leaves the listing. A page that begins like the one
 // before shows that something does not go away.
 func (a area) purge(ctx context.Context, prefix string) (Emptied, error) {
 	var done Emptied
 	var front types.ObjectIdentifier
-	for {
+	for pages := 0; ; pages++ {
 		page, err := a.versions(ctx, prefix, marker{})
 		if err != nil {
 			return done, err
@@ -51,7 +55,7 @@ func (a area) purge(ctx context.Context, prefix string) (Emptied, error) {
 		if len(ids) == 0 {
 			return done, nil
 		}
-		if same(ids[0], front) {
+		if same(ids[0], front) || pages == maxPages {
 			done.Left = keysOf(ids)
 			return done, nil
 		}
@@ -110,12 +114,12 @@ func keysOf(ids []types.ObjectIdentifier) []string {
 func (s *Store) abortUploads(ctx context.Context, own area, prefix string) (aborted int, left []string, err error) {
 	system := s.area(sessionKey{role: RoleCustodian})
 	front := ""
-	for {
+	for pages := 0; ; pages++ {
 		uploads, err := system.uploads(ctx, prefix)
 		if err != nil || len(uploads) == 0 {
 			return aborted, nil, err
 		}
-		if id := aws.ToString(uploads[0].UploadId); id == front {
+		if id := aws.ToString(uploads[0].UploadId); id == front || pages == maxPages {
 			return aborted, []string{aws.ToString(uploads[0].Key)}, nil
 		} else {
 			front = id

@@ -265,3 +265,29 @@ func TestNewRefuses(t *testing.T) {
 		t.Error("a courier without credentials was made")
 	}
 }
+
+// Somebody keeps filling the prefix of a destroyed epoch: emptying it comes to an end and
+// says what is left.
+func TestFilledPrefixEnds(t *testing.T) {
+	fake := newFake(t)
+	listed := 0
+	fake.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		q := r.URL.Query()
+		switch {
+		case q.Has("uploads"):
+			fmt.Fprint(w, `<ListMultipartUploadsResult></ListMultipartUploadsResult>`)
+		case q.Has("versions"):
+			listed++
+			fmt.Fprintf(w, `<ListVersionsResult><Version><Key>%s%d</Key><VersionId>v</VersionId></Version></ListVersionsResult>`, key1, listed)
+		case q.Has("delete"):
+			fmt.Fprint(w, `<DeleteResult></DeleteResult>`)
+		default:
+			return false
+		}
+		return true
+	}
+	done, err := fake.store(t, 0).EmptyPrefix(t.Context(), alice, 1)
+	if err != nil || len(done.Left) != 1 || done.Versions == 0 || listed > 1000 {
+		t.Errorf("%+v, %v after %d pages", done, err, listed)
+	}
+}

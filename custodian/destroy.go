@@ -88,12 +88,9 @@ func (e *eraser) run(ctx context.Context) error {
 	var search sync.WaitGroup
 	defer search.Wait()
 	search.Go(func() {
-		if err := errors.Join(e.findOutdated(ctx), e.leftovers(ctx)); err != nil && ctx.Err() == nil {
-			e.s.log.Warn("what a crash may have left of destroyed epochs was not searched; the next start does it", "error", err.Error())
-		}
 		for ctx.Err() == nil {
-			if err := e.reap(ctx); err != nil && ctx.Err() == nil {
-				e.s.log.Warn("the store was not searched for orphans, will try again", "error", err.Error())
+			if err := errors.Join(e.findOutdated(ctx), e.leftovers(ctx), e.reap(ctx)); err != nil && ctx.Err() == nil {
+				e.s.log.Warn("what crashes may have left was not searched to the end, will try again", "error", err.Error())
 			}
 			_ = sleep(ctx, reapEvery)
 		}
@@ -235,7 +232,7 @@ func (e *eraser) tell(ctx context.Context, anchor erasure.AnchorID, at erasure.R
 	return e.k.submit(ctx, s, rules.UserKey(id.User), shown)
 }
 
-// leftovers empties, once a start, the prefixes of destroyed epochs that a crash
+// leftovers empties, at each search, the prefixes of destroyed epochs that a crash
 // between the statement and the deletion has left.
 func (e *eraser) leftovers(ctx context.Context) error {
 	users, err := e.k.lister.Keys(ctx, rules.UsersPrefix())

@@ -10,7 +10,8 @@ import (
 	"example.org/agentkeys/rules"
 )
 
-// reapEvery is how often the store is searched for orphans.
+// reapEvery is how often the store is searched for orphans and for what was left of
+// destroyed epochs.
 const reapEvery = time.Hour
 
 // orphans are objects in live epochs that no pointer names: of a write whose statement
