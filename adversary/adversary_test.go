@@ -40,8 +40,6 @@ func TestAdversary(t *testing.T) {
 	for _, u := range users {
 		playing.Go(func() { u.live(t, last) })
 	}
-	// The custodian once more after the store: it hands couriers sessions that a store which
-	// started anew does not know.
 	for _, name := range []string{custodian, rotator, "agentkeys-operator", "agentkeysd", "agentkeys-devcloud", custodian} {
 		time.Sleep(3 * time.Second)
 		s.kill(t, name)

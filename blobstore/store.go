@@ -36,10 +36,9 @@ type Config struct {
 }
 
 const (
-	courierLife    = 15 * time.Minute // the shortest that AWS allows
-	courierAtLeast = 10 * time.Minute
-	defaultLife    = time.Hour
-	defaultMax     = 4096
+	courierLife = 15 * time.Minute // the shortest that AWS allows
+	defaultLife = time.Hour
+	defaultMax  = 4096
 )
 
 // Store is the custodian's client. It is safe for concurrent use and owns no
@@ -108,13 +107,10 @@ func (s *Store) List(ctx context.Context, user agentkeys.Wallet, prefix string) 
 }
 
 // CourierSession returns credentials that read and write under the user's prefix,
-// and nothing else, for at least 10 minutes more.
+// and nothing else. Each call is an exchange: a store that started anew does not know the
+// sessions of before, and a courier cannot get itself another one.
 func (s *Store) CourierSession(ctx context.Context, user agentkeys.Wallet) (Session, error) {
-	c, err := s.sessions.get(ctx, sessionKey{RoleCourier, user}, courierAtLeast)
-	if err != nil {
-		return Session{}, err
-	}
-	return c.Session, nil
+	return s.sessions.exchange(ctx, sessionKey{RoleCourier, user})
 }
 
 func (s *Store) of(user agentkeys.Wallet) area {
