@@ -39,6 +39,7 @@ func TestStack(t *testing.T) {
 		{"idle", idle},
 		{"store away", storeAway},
 		{"node away", nodeAway},
+		{"operator screen", operatorScreen},
 		{"crash", crashes},
 		{"audit", auditOverCrash},
 		{"due row", dueRowOverCrash},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -147,27 +148,45 @@ func anchorList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := n.Query(cmd.Context(), "/store/vault/key", rules.AnchorsKey(), 0, false)
-			if err != nil {
-				return err
+			rows, err := anchorRows(cmd.Context(), n)
+			for _, a := range rows {
+				fmt.Fprintln(cmd.OutOrStdout(), a)
 			}
-			list, err := rules.ParseAnchors(a.Value)
-			if err != nil {
-				return err
-			}
-			for _, id := range list {
-				if a, err = n.Query(cmd.Context(), "/store/vault/key", rules.AnchorKey(id), 0, false); err != nil {
-					return err
-				}
-				row, err := rules.ParseAnchor(a.Value)
-				if err != nil {
-					return err
-				}
-				state := map[rules.AnchorState]string{rules.AnchorJoining: "joining", rules.AnchorLive: "live", rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[row.State]
-				fmt.Fprintf(cmd.OutOrStdout(), "%x  %-8s generation %d  keeper %s\n", id, state, row.Generation, row.Keeper)
-			}
-			return nil
+			return err
 		}}
 	c.Flags().StringVar(&node, "node", "http://127.0.0.1:26657", "RPC address of the node")
 	return c
+}
+
+// anchorRow is an anchor as the node shows it.
+type anchorRow struct {
+	id  statement.AnchorID
+	row rules.Anchor
+}
+
+func (a anchorRow) String() string {
+	state := map[rules.AnchorState]string{rules.AnchorJoining: "joining", rules.AnchorLive: "live", rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[a.row.State]
+	return fmt.Sprintf("%x  %-8s generation %d  keeper %s", a.id, state, a.row.Generation, a.row.Keeper)
+}
+
+func anchorRows(ctx context.Context, n *ledger.Node) (rows []anchorRow, err error) {
+	a, err := n.Query(ctx, "/store/vault/key", rules.AnchorsKey(), 0, false)
+	if err != nil {
+		return nil, err
+	}
+	list, err := rules.ParseAnchors(a.Value)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range list {
+		if a, err = n.Query(ctx, "/store/vault/key", rules.AnchorKey(id), 0, false); err != nil {
+			return rows, err
+		}
+		row, err := rules.ParseAnchor(a.Value)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, anchorRow{id, row})
+	}
+	return rows, nil
 }

@@ -22,7 +22,7 @@ func main() {
 	service.Tune()
 	root := &cobra.Command{Use: "agentkeys-operator", Short: "Relay, scheduler and courier of an AgentKeys vault",
 		SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(startCommand(), rotateCommand(), rewrapCommand(), statusCommand(), enclaveCommand(), anchorCommand())
+	root.AddCommand(startCommand(), rotateCommand(), rewrapCommand(), statusCommand(), doctorCommand(), enclaveCommand(), anchorCommand())
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "agentkeys-operator: "+err.Error())
 		os.Exit(1)
