@@ -81,10 +81,11 @@ func (s *Set) Open(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Readable says that at least one tree is open.
+// Readable says that at least one tree is open that holds what is live; one that is only
+// joining holds nothing.
 func (s *Set) Readable() bool {
 	trees, _ := s.trees()
-	return len(trees) > 0
+	return slices.ContainsFunc(trees, func(t *Tree) bool { return t.Generation() > 0 })
 }
 
 // Tree gives the tree of one anchor, nil while it is not open.

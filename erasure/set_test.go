@@ -193,3 +193,17 @@ func TestSetRepeatAfterALostAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A dead anchor beside one that is only joining: there is nothing to read from.
+func TestJoiningAnchorIsNotReadable(t *testing.T) {
+	a, b := newBench(t), newBench(t)
+	b.cfg.ID = AnchorID{3}
+	a.w.row.Generation, a.w.down = 1, true
+	set := NewSet(a.cfg, b.cfg)
+	if set.Open(t.Context()) == nil || set.Readable() {
+		t.Error("readable without a tree that holds anything")
+	}
+	if err := set.Tree(b.cfg.ID).Commit(t.Context()); err != nil || !set.Readable() {
+		t.Errorf("after its first commit: %v", err)
+	}
+}
