@@ -30,8 +30,12 @@ func (r *Reader) Take(n int) []byte {
 	return out
 }
 
-// Copy fills dst with the next len(dst) bytes.
-func (r *Reader) Copy(dst []byte) { copy(dst, r.Take(len(dst))) }
+// Copy fills one slice after another with the next bytes.
+func (r *Reader) Copy(into ...[]byte) {
+	for _, dst := range into {
+		copy(dst, r.Take(len(dst)))
+	}
+}
 
 // U8 reads one byte.
 func (r *Reader) U8() uint8 {

@@ -58,28 +58,23 @@ const rowSize = 20 + 32 + 8 + 32 + 16 + 32
 
 // Append adds the fixed layout: job 16, user 20, epoch 4, DEK id 32, wrapped 64.
 func (m Made) Append(b []byte) []byte {
-	b = append(b, m.Job[:]...)
-	b = append(b, m.User[:]...)
+	b = append(append(b, m.Job[:]...), m.User[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(m.Epoch))
-	b = append(b, m.DEKID[:]...)
-	return append(b, m.Wrapped[:]...)
+	return append(append(b, m.DEKID[:]...), m.Wrapped[:]...)
 }
 
 // ReadMade reads what Append wrote.
 func ReadMade(r *agentkeys.Reader) (m Made) {
-	r.Copy(m.Job[:])
-	r.Copy(m.User[:])
+	r.Copy(m.Job[:], m.User[:])
 	m.Epoch = agentkeys.Epoch(r.U32())
-	r.Copy(m.DEKID[:])
-	r.Copy(m.Wrapped[:])
+	r.Copy(m.DEKID[:], m.Wrapped[:])
 	return m
 }
 
 // Append adds the fixed layout: job 16, user 20, epoch 4, DEK id 32, from 4,
 // wrapped 64.
 func (w Rewrapped) Append(b []byte) []byte {
-	b = append(b, w.Job[:]...)
-	b = append(b, w.User[:]...)
+	b = append(append(b, w.Job[:]...), w.User[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(w.Epoch))
 	b = append(b, w.DEKID[:]...)
 	b = binary.BigEndian.AppendUint32(b, w.From)
@@ -88,8 +83,7 @@ func (w Rewrapped) Append(b []byte) []byte {
 
 // ReadRewrapped reads what Append wrote.
 func ReadRewrapped(r *agentkeys.Reader) (w Rewrapped) {
-	r.Copy(w.Job[:])
-	r.Copy(w.User[:])
+	r.Copy(w.Job[:], w.User[:])
 	w.Epoch = agentkeys.Epoch(r.U32())
 	r.Copy(w.DEKID[:])
 	w.From = r.U32()
@@ -100,12 +94,10 @@ func ReadRewrapped(r *agentkeys.Reader) (w Rewrapped) {
 // Append adds the layout: job 16, user 20, from 4, to 4, DEK ids 64, chunk 4,
 // count 2, rows of 140 bytes.
 func (c Rotated) Append(b []byte) []byte {
-	b = append(b, c.Job[:]...)
-	b = append(b, c.User[:]...)
+	b = append(append(b, c.Job[:]...), c.User[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(c.From))
 	b = binary.BigEndian.AppendUint32(b, uint32(c.To))
-	b = append(b, c.FromDEKID[:]...)
-	b = append(b, c.ToDEKID[:]...)
+	b = append(append(b, c.FromDEKID[:]...), c.ToDEKID[:]...)
 	b = binary.BigEndian.AppendUint32(b, c.Chunk)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Rows)))
 	for _, row := range c.Rows {
@@ -116,12 +108,10 @@ func (c Rotated) Append(b []byte) []byte {
 
 // ReadRotated reads what Append wrote and refuses empty and oversized chunks.
 func ReadRotated(r *agentkeys.Reader) (c Rotated) {
-	r.Copy(c.Job[:])
-	r.Copy(c.User[:])
+	r.Copy(c.Job[:], c.User[:])
 	c.From = agentkeys.Epoch(r.U32())
 	c.To = agentkeys.Epoch(r.U32())
-	r.Copy(c.FromDEKID[:])
-	r.Copy(c.ToDEKID[:])
+	r.Copy(c.FromDEKID[:], c.ToDEKID[:])
 	c.Chunk = r.U32()
 	n := int(r.U16())
 	if n == 0 || n > MaxRows || r.Len() < n*rowSize {
@@ -136,21 +126,16 @@ func ReadRotated(r *agentkeys.Reader) (c Rotated) {
 }
 
 func (w Row) append(b []byte) []byte {
-	b = append(b, w.Agent[:]...)
-	b = append(b, w.Service[:]...)
+	b = append(append(b, w.Agent[:]...), w.Service[:]...)
 	b = binary.BigEndian.AppendUint64(b, w.Version)
-	b = append(b, w.OldHash[:]...)
-	b = append(b, w.NewBlob[:]...)
+	b = append(append(b, w.OldHash[:]...), w.NewBlob[:]...)
 	return append(b, w.NewHash[:]...)
 }
 
 func readRow(r *agentkeys.Reader) (w Row) {
-	r.Copy(w.Agent[:])
-	r.Copy(w.Service[:])
+	r.Copy(w.Agent[:], w.Service[:])
 	w.Version = r.U64()
-	r.Copy(w.OldHash[:])
-	r.Copy(w.NewBlob[:])
-	r.Copy(w.NewHash[:])
+	r.Copy(w.OldHash[:], w.NewBlob[:], w.NewHash[:])
 	return w
 }
 
@@ -162,14 +147,12 @@ type Signature struct {
 
 // Append adds key 32, signature 64.
 func (s Signature) Append(b []byte) []byte {
-	b = append(b, s.Key[:]...)
-	return append(b, s.Sig[:]...)
+	return append(append(b, s.Key[:]...), s.Sig[:]...)
 }
 
 // ReadSignature reads what Append wrote.
 func ReadSignature(r *agentkeys.Reader) (s Signature) {
-	r.Copy(s.Key[:])
-	r.Copy(s.Sig[:])
+	r.Copy(s.Key[:], s.Sig[:])
 	return s
 }
 

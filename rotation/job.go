@@ -15,11 +15,12 @@ import (
 const (
 	Make = 1 // a new data key under To
 	Move = 2 // re-seal chunks of blobs from one epoch to the next
-	Wrap = 3 // a data key from one wrapping key under another
+	Wrap = 3 // data keys from one wrapping key under another, a message for each
 )
 
 // Job is the first message of a channel. Which fields count follows from Kind:
-// Make has To; Move all; Wrap all, with From and To of the same epoch.
+// Make has To; Move all; Wrap all but Rows, with From and To of the same epoch, and
+// more jobs of its kind after it, each of another epoch.
 type Job struct {
 	Kind       uint8
 	From, To   envelope.WrappingKey
@@ -63,10 +64,7 @@ func (j Job) Append(b []byte) []byte {
 func ParseJob(b []byte) (Job, error) {
 	r := agentkeys.NewReader(b)
 	j := Job{Kind: r.U8(), From: readKey(r), To: readKey(r)}
-	r.Copy(j.FromID[:])
-	r.Copy(j.ToID[:])
-	r.Copy(j.FromSealed[:])
-	r.Copy(j.ToSealed[:])
+	r.Copy(j.FromID[:], j.ToID[:], j.FromSealed[:], j.ToSealed[:])
 	j.Rows = r.U32()
 	return j, r.Close()
 }
@@ -109,12 +107,9 @@ func ParseChunk(b []byte) ([]Entry, error) {
 	entries := make([]Entry, n)
 	for i := range entries {
 		e := &entries[i]
-		r.Copy(e.Agent[:])
-		r.Copy(e.Service[:])
+		r.Copy(e.Agent[:], e.Service[:])
 		e.Version = r.U64()
-		r.Copy(e.Hash[:])
-		r.Copy(e.OldBlob[:])
-		r.Copy(e.NewBlob[:])
+		r.Copy(e.Hash[:], e.OldBlob[:], e.NewBlob[:])
 	}
 	return entries, r.Close()
 }

@@ -103,6 +103,39 @@ func TestWrapRefuses(t *testing.T) {
 	}
 }
 
+// A row that is not in order, or no data key's, gets no receipt and ends the rotator;
+// the rows before it are done.
+func TestWrapOfManyUsersRefuses(t *testing.T) {
+	for name, spoil := range map[string]func(jobs []rotation.Job){
+		"row repeated":      func(jobs []rotation.Job) { jobs[2] = jobs[1] },
+		"row of before":     func(jobs []rotation.Job) { jobs[2] = jobs[0] },
+		"another kind":      func(jobs []rotation.Job) { jobs[2].Kind = rotation.Make },
+		"move behind":       func(jobs []rotation.Job) { jobs[2].Kind = rotation.Move },
+		"key of the second": func(jobs []rotation.Job) { jobs[2].From.Secret = jobs[1].From.Secret },
+		"second user":       func(jobs []rotation.Job) { jobs[2].To.User = agentkeys.Wallet{9} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t)
+			jobs := wrapJobs(t, c, 4)
+			spoil(jobs)
+			var messages [][]byte
+			for _, j := range jobs {
+				messages = append(messages, j.Append(nil))
+			}
+			frames := c.seal(messages...)
+			for i := range 2 {
+				if typ, _ := c.run(&frames); typ != rotation.Receipt {
+					t.Fatalf("row %d: answer has type %d", i, typ)
+				}
+			}
+			if typ, _ := c.run(&frames); typ != 0 {
+				t.Fatalf("answered with type %d", typ)
+			}
+			dead(t, c)
+		})
+	}
+}
+
 // Rows ascend over the whole job: one of an earlier chunk does not come again.
 func TestRowRepeatedInALaterChunk(t *testing.T) {
 	c := start(t)

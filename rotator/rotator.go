@@ -109,12 +109,7 @@ func (r *Rotator) job(hello []byte) error {
 		return err
 	}
 	in := &frames{r: r}
-	m, last, err := conn.ReadMessage(in, rotation.JobSize)
-	if err != nil {
-		return err
-	}
-	j, err := rotation.ParseJob(m)
-	clear(m)
+	j, last, err := read(conn, in)
 	defer j.From.Wipe()
 	defer j.To.Wipe()
 	switch {
@@ -122,12 +117,25 @@ func (r *Rotator) job(hello []byte) error {
 		return err
 	case j.Kind == rotation.Make && last:
 		return r.make(conn.Job(), j)
-	case j.Kind == rotation.Wrap && last:
-		return r.wrap(conn.Job(), j)
+	case j.Kind == rotation.Wrap:
+		return r.wraps(conn, in, j, last)
 	case j.Kind == rotation.Move && !last:
 		return r.move(conn, in, j)
 	}
 	return ErrJob
+}
+
+func read(conn *channel.Conn, in *frames) (j rotation.Job, last bool, err error) {
+	m, last, err := conn.ReadMessage(in, rotation.JobSize)
+	if err == nil {
+		j, err = rotation.ParseJob(m)
+	}
+	clear(m)
+	if err != nil {
+		j.From.Wipe()
+		j.To.Wipe()
+	}
+	return j, last, err
 }
 
 func (r *Rotator) make(id agentkeys.JobID, j rotation.Job) error {
@@ -148,21 +156,40 @@ func pair(j rotation.Job, step agentkeys.Epoch) bool {
 		!bytes.Equal(j.From.Reveal(), j.To.Reveal())
 }
 
-func (r *Rotator) wrap(id agentkeys.JobID, j rotation.Job) error {
-	if !pair(j, 0) || j.To.Version <= j.From.Version {
-		return ErrJob
+// wraps carries data keys one after the other, each of one user and gone before the
+// next comes.
+func (r *Rotator) wraps(conn *channel.Conn, in *frames, j rotation.Job, last bool) (err error) {
+	for place := []byte(nil); ; {
+		if place, err = r.wrap(conn.Job(), place, j); err != nil || last {
+			return err
+		}
+		in.asked = false // the receipt asked for the next frame
+		if j, last, err = read(conn, in); err != nil {
+			return err
+		}
+	}
+}
+
+// wrap refuses a place, user and epoch, that is not above the one before: none comes
+// twice.
+func (r *Rotator) wrap(id agentkeys.JobID, before []byte, j rotation.Job) (place []byte, err error) {
+	defer j.From.Wipe()
+	defer j.To.Wipe()
+	place = binary.BigEndian.AppendUint32(j.To.User[:], uint32(j.To.Epoch))
+	if j.Kind != rotation.Wrap || bytes.Compare(before, place) >= 0 || !pair(j, 0) || j.To.Version <= j.From.Version {
+		return nil, ErrJob
 	}
 	dek, err := j.From.Unwrap(r.vault, j.FromID, j.FromSealed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer dek.Wipe()
 	wrapped, err := j.To.Wrap(r.vault, dek)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w := receipt.Rewrapped{Job: id, User: j.To.User, Epoch: j.To.Epoch, DEKID: j.FromID, From: j.From.Version, Wrapped: wrapped}
-	return r.sign(receipt.KindRewrapped, w.Append(nil))
+	return place, r.sign(receipt.KindRewrapped, w.Append(nil))
 }
 
 // move re-seals chunk after chunk. Rows must ascend over the whole job, so no slot

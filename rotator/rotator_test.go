@@ -323,6 +323,54 @@ func wrapJob(t *testing.T, c *courier, to agentkeys.Epoch, version uint32, ok bo
 	}
 }
 
+// One job wraps the data keys of many users: a receipt for each, bound to its user, and
+// no wrapping key of one opens what is another's.
+func TestWrapOfManyUsers(t *testing.T) {
+	c := start(t)
+	jobs := wrapJobs(t, c, 3)
+	var messages [][]byte
+	for _, j := range jobs {
+		messages = append(messages, j.Append(nil))
+	}
+	frames := c.seal(messages...)
+	for i, j := range jobs {
+		typ, body := c.run(&frames)
+		if typ != rotation.Receipt {
+			t.Fatalf("row %d: answer has type %d", i, typ)
+		}
+		_, r := parseReceipt(t, c, body)
+		w := receipt.ReadRewrapped(r)
+		if w.User != j.To.User || w.Epoch != j.To.Epoch || w.DEKID != j.FromID {
+			t.Errorf("row %d: %+v", i, w)
+		}
+		for n, other := range jobs {
+			if _, err := other.To.Unwrap(c.vault, j.FromID, w.Wrapped); (err == nil) != (n == i) {
+				t.Errorf("row %d under the wrapping key of row %d: %v", i, n, err)
+			}
+		}
+	}
+	wrapJob(t, c, 1, 2, true) // and it takes another job
+}
+
+// wrapJobs are rows for epochs 1 and 2 of the first user and 1 of those after.
+func wrapJobs(t *testing.T, c *courier, n int) (jobs []rotation.Job) {
+	t.Helper()
+	for i := range n {
+		user, epoch := agentkeys.Wallet{byte(max(1, i))}, agentkeys.Epoch(1)
+		if i == 1 {
+			epoch = 2
+		}
+		dek := envelope.NewDEK()
+		j := rotation.Job{Kind: rotation.Wrap, From: wrappingKey(user, epoch, 1), To: wrappingKey(user, epoch, 2), FromID: dek.ID(c.vault)}
+		var err error
+		if j.FromSealed, err = j.From.Wrap(c.vault, dek); err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
 func TestDeadAfterAnError(t *testing.T) {
 	c := start(t)
 	if typ, _ := c.ask(rotation.Frame, make([]byte, channel.FrameSize)); typ != 0 {
