@@ -40,6 +40,8 @@ const (
 	PathJob       = "/v1/operator/job"       // POST JobRequest -> Job
 	PathHandshake = "/v1/operator/handshake" // POST Handshake -> JobFrames
 	PathReceipt   = "/v1/operator/receipt"   // POST JobReceipt -> Accepted
+	PathWrap      = "/v1/operator/wrap"      // POST WrapRequest -> Job
+	PathWrapped   = "/v1/operator/wrapped"   // POST JobReceipts -> Accepted
 	PathShielding = "/v1/operator/shielding" // POST ShieldingRequest -> Shielding
 	PathHints     = "/v1/operator/hints"     // POST -> Hints: users worth a look
 	PathHealth    = "/healthz"
@@ -262,13 +264,24 @@ type JobRequest struct {
 	Height  uint64   `json:"height,omitempty"` // decide on state no older than this block's
 }
 
+// MaxWrapUsers is the most users of one WrapRequest.
+const MaxWrapUsers = 256
+
+// WrapRequest asks for one job with the data keys of these users that are under an older
+// shielding key; JobNone where there is none.
+type WrapRequest struct {
+	Users   []string `json:"users"`
+	Rotator string   `json:"rotator"`          // process key, hex
+	Height  uint64   `json:"height,omitempty"` // as in JobRequest
+}
+
 // Job kinds.
 const (
 	JobNone = "none" // nothing due
 	JobWait = "wait" // something is under way; ask again after Wait
 	JobMake = "make"
 	JobMove = "move" // re-seal draining credentials
-	JobWrap = "wrap" // data key under a new shielding key
+	JobWrap = "wrap" // data keys under a new shielding key; its receipts go to PathWrapped
 )
 
 // Job opens a sealed channel to the rotator.
@@ -319,6 +332,11 @@ type JobReceipt struct {
 	Kind      uint8  `json:"kind"` // receipt.KindMade, KindRotated, KindRewrapped
 	Body      []byte `json:"body"`
 	Signature []byte `json:"signature"` // receipt.Signature, 96
+}
+
+// JobReceipts brings all receipts of a wrap job, in the order the rotator gave them.
+type JobReceipts struct {
+	Receipts []JobReceipt `json:"receipts"`
 }
 
 // Hints are users whose rows are worth a look. They authorise nothing.

@@ -54,11 +54,11 @@ type Jobs struct {
 type job struct {
 	id      agentkeys.JobID
 	kind    string
-	user    agentkeys.Wallet
+	user    agentkeys.Wallet // of a make or a move
 	rotator agentkeys.ProcessKey
 	row     rules.User
-	epoch   rules.EpochRow // of a wrap
-	version uint32         // of the wrapping key that a make or a wrap is to
+	epochs  []liveEpoch // of a wrap
+	version uint32      // of the wrapping key that a make or a wrap is to
 	init    *channel.Initiator
 	entries []rotation.Entry
 	began   time.Time
@@ -105,8 +105,8 @@ func (j *Jobs) next(ctx context.Context, req api.JobRequest) (api.Job, error) {
 		return api.Job{}, j.s.chainFailed(err)
 	}
 	now := blockTime(j.s.cfg.Chain.Head())
-	if e, ok := behind(u, j.k.version()); ok {
-		return j.wrap(ctx, user, u, e, key, pub)
+	if late := behind(user, u, j.k.version()); len(late) > 0 {
+		return j.wrapEpochs(ctx, late, key, pub)
 	}
 	switch {
 	case u.Draining.Epoch != 0 && u.Draining.LiveCount == 0:
@@ -248,12 +248,19 @@ func (j *Jobs) start(w *job, pub channel.PublicKeys) (api.Job, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for id, old := range j.open {
-		if time.Since(old.began) > jobLife || old.user == w.user {
+		if time.Since(old.began) > jobLife || w.kind != api.JobWrap && old.user == w.user {
 			delete(j.open, id)
 		}
 	}
 	j.open[w.id] = w
 	return api.Job{Kind: w.kind, ID: w.id.String(), Handshake: hello}, nil
+}
+
+// end forgets a job of which nothing is left to do.
+func (j *Jobs) end(w *job) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.open, w.id)
 }
 
 func (j *Jobs) find(hexID string) (*job, error) {
@@ -321,7 +328,7 @@ func (j *Jobs) frames(w *job, init *channel.Initiator, answer []byte) ([]byte, e
 func (j *Jobs) messages(w *job) ([][]byte, error) {
 	to := w.row.Active
 	if w.kind == api.JobMake {
-		key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: to.Epoch + 1}, w.version)
+		key, err := j.wrappingKey(erasure.ShareID{User: w.user, Epoch: to.Epoch + 1, WrapVersion: w.version})
 		if err != nil {
 			return nil, err
 		}
@@ -332,12 +339,12 @@ func (j *Jobs) messages(w *job) ([][]byte, error) {
 		return j.wrapMessages(w)
 	}
 	from := w.row.Draining
-	fromKey, err := j.wrappingKey(w.user, from, shareOf(w.user, from).WrapVersion)
+	fromKey, err := j.wrappingKey(shareOf(w.user, from))
 	if err != nil {
 		return nil, err
 	}
 	defer fromKey.Wipe()
-	toKey, err := j.wrappingKey(w.user, to, shareOf(w.user, to).WrapVersion)
+	toKey, err := j.wrappingKey(shareOf(w.user, to))
 	if err != nil {
 		return nil, err
 	}
@@ -353,18 +360,18 @@ func (j *Jobs) messages(w *job) ([][]byte, error) {
 
 // wrappingKey joins the shielding key with the share of an epoch. The caller wipes
 // it.
-func (j *Jobs) wrappingKey(user agentkeys.Wallet, e rules.EpochRow, version uint32) (envelope.WrappingKey, error) {
-	share, err := j.k.Get(user, e.Epoch, version)
+func (j *Jobs) wrappingKey(id erasure.ShareID) (envelope.WrappingKey, error) {
+	share, err := j.k.Get(id.User, id.Epoch, id.WrapVersion)
 	if err != nil {
 		return envelope.WrappingKey{}, shareUnavailable.because("See the custodian's log; do not restart from a backup", "%v", err)
 	}
 	defer share.Wipe()
-	shielding, err := j.s.cfg.State.Seed.ShieldingKey(j.s.cfg.Vault, version)
+	shielding, err := j.s.cfg.State.Seed.ShieldingKey(j.s.cfg.Vault, id.WrapVersion)
 	if err != nil {
 		return envelope.WrappingKey{}, err
 	}
 	defer shielding.Wipe()
-	return seed.DeriveWrappingKey(j.s.cfg.Vault, shielding, share, user, e.Epoch, version)
+	return seed.DeriveWrappingKey(j.s.cfg.Vault, shielding, share, id.User, id.Epoch, id.WrapVersion)
 }
 
 // carriage tells the courier which objects to carry and lends it a store session.

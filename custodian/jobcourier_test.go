@@ -149,6 +149,30 @@ func (c *testCourier) step(ctx context.Context, user agentkeys.Wallet, missing [
 	return 0, c.hold(ctx, j, receipts)
 }
 
+// wrap takes the data keys of some users through one job.
+func (c *testCourier) wrap(ctx context.Context, users ...agentkeys.Wallet) (kind string, err error) {
+	p, err := c.rotator(ctx)
+	if err != nil {
+		return "", err
+	}
+	in := api.WrapRequest{Rotator: p.key()}
+	for _, u := range users {
+		in.Users = append(in.Users, u.String())
+	}
+	j, err := c.r.jobs.wrap(ctx, in)
+	if err != nil || j.Kind != api.JobWrap {
+		return j.Kind, err
+	}
+	receipts, err := c.run(ctx, j)
+	if err == nil {
+		err = c.hold(ctx, j, receipts)
+	}
+	if err != nil {
+		c.drop()
+	}
+	return j.Kind, err
+}
+
 // hold hands in the receipts of a job, unless the hand keeps them.
 func (c *testCourier) hold(ctx context.Context, j api.Job, receipts []api.JobReceipt) error {
 	c.kept = append(c.kept, receipts...)
@@ -158,6 +182,9 @@ func (c *testCourier) hold(ctx context.Context, j api.Job, receipts []api.JobRec
 	}
 	if c.hand.receipts != nil {
 		receipts = c.hand.receipts(slices.Clone(receipts))
+	}
+	if j.Kind == api.JobWrap {
+		return c.r.jobs.wrapped(ctx, api.JobReceipts{Receipts: receipts})
 	}
 	var errs []error
 	for _, r := range receipts {
@@ -183,14 +210,17 @@ func (c *testCourier) run(ctx context.Context, j api.Job) ([]api.JobReceipt, err
 	if c.hand.frames != nil {
 		f.Frames = c.hand.frames(f.Frames)
 	}
-	if j.Kind != api.JobMove {
-		typ, body, err := c.feed(&f.Frames)
-		if err != nil || typ != mail.Receipt {
-			return nil, fmt.Errorf("rotator: type %d, %w", typ, err)
-		}
-		return []api.JobReceipt{receiptOf(j, body)}, nil
-	}
 	var out []api.JobReceipt
+	if j.Kind != api.JobMove {
+		for len(f.Frames) > 0 {
+			typ, body, err := c.feed(&f.Frames)
+			if err != nil || typ != mail.Receipt {
+				return nil, fmt.Errorf("rotator: type %d, %w", typ, err)
+			}
+			out = append(out, receiptOf(j, body))
+		}
+		return out, nil
+	}
 	for moves := range slices.Chunk(f.Entries, receipt.MaxRows) {
 		body, err := c.chunk(&f, moves)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/envelope"
+	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/receipt"
 	"example.org/agentkeys/rotation"
 	"example.org/agentkeys/rules"
@@ -37,12 +38,6 @@ func (j *Jobs) receipt(ctx context.Context, r api.JobReceipt) error {
 			return badRequest.because("", "receipt: wrong layout")
 		}
 		return j.made(ctx, w, m, sig)
-	case r.Kind == receipt.KindRewrapped && w.kind == api.JobWrap:
-		m := receipt.ReadRewrapped(rd)
-		if rd.Close() != nil {
-			return badRequest.because("", "receipt: wrong layout")
-		}
-		return j.rewrapped(ctx, w, m, sig)
 	case r.Kind == receipt.KindRotated && w.kind == api.JobMove:
 		c := receipt.ReadRotated(rd)
 		if rd.Close() != nil {
@@ -62,7 +57,9 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 		return badRequest.because("", "receipt: of another job")
 	}
 	var err error
-	agentkeys.Scrubbed(func() { err = j.opens(w, epoch, m.DEKID, m.Wrapped) })
+	agentkeys.Scrubbed(func() {
+		err = j.opens(erasure.ShareID{User: w.user, Epoch: epoch, WrapVersion: w.version}, m.DEKID, m.Wrapped)
+	})
 	if err != nil {
 		return err
 	}
@@ -80,8 +77,8 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 
 // opens holds a wrapped data key against the wrapping key it was to be under. Keys die
 // here.
-func (j *Jobs) opens(w *job, epoch agentkeys.Epoch, id agentkeys.DEKID, wrapped agentkeys.WrappedDEK) error {
-	key, err := j.wrappingKey(w.user, rules.EpochRow{Epoch: epoch}, w.version)
+func (j *Jobs) opens(share erasure.ShareID, id agentkeys.DEKID, wrapped agentkeys.WrappedDEK) error {
+	key, err := j.wrappingKey(share)
 	if err != nil {
 		return err
 	}

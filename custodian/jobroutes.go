@@ -21,6 +21,10 @@ func (j *Jobs) Routes(mux *http.ServeMux) {
 	handle(mux, j, api.PathReceipt, func(ctx context.Context, in api.JobReceipt) (api.Accepted, error) {
 		return api.Accepted{Name: "ok"}, j.receipt(ctx, in)
 	})
+	handle(mux, j, api.PathWrap, j.wrap)
+	handle(mux, j, api.PathWrapped, func(ctx context.Context, in api.JobReceipts) (api.Accepted, error) {
+		return api.Accepted{Name: "ok"}, j.wrapped(ctx, in)
+	})
 	handle(mux, j, api.PathShielding, j.shielding)
 	handle(mux, j, api.PathHints, func(context.Context, struct{}) (api.Hints, error) {
 		out := api.Hints{Version: j.k.version()}

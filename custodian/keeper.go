@@ -154,20 +154,26 @@ func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint3
 // version is the wrap version in use: the number of the newest shielding key.
 func (k *Keeper) version() uint32 { return k.set.Version() }
 
-// newShare makes the share of an epoch that is to open or to be wrapped anew, in every
-// live anchor. A repeat gives the one that is there.
-func (k *Keeper) newShare(ctx context.Context, id erasure.ShareID) error {
+// newShare makes the shares of epochs that are to open or to be wrapped anew, in every
+// live anchor. A repeat gives those that are there.
+func (k *Keeper) newShare(ctx context.Context, ids ...erasure.ShareID) error {
 	if _, err := k.inUse(ctx); err != nil {
 		return err
 	}
 	var err error
 	agentkeys.Scrubbed(func() {
-		fresh := freshShare()
-		defer clear(fresh[:])
-		var stored erasure.Share
-		stored, err = k.set.Put(ctx, id, fresh)
-		clear(stored[:])
+		for i := 0; i < len(ids) && err == nil; i++ {
+			err = k.put(ctx, ids[i])
+		}
 	})
+	return err
+}
+
+func (k *Keeper) put(ctx context.Context, id erasure.ShareID) error {
+	fresh := freshShare()
+	defer clear(fresh[:])
+	stored, err := k.set.Put(ctx, id, fresh)
+	clear(stored[:])
 	return err
 }
 

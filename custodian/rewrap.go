@@ -2,18 +2,13 @@ package custodian
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"time"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
-	"example.org/agentkeys/channel"
 	"example.org/agentkeys/erasure"
-	"example.org/agentkeys/receipt"
-	"example.org/agentkeys/rotation"
 	"example.org/agentkeys/rules"
-	"example.org/agentkeys/statement"
 )
 
 // shielding answers how far the vault is under its newest shielding key, and begins the
@@ -71,70 +66,6 @@ func (k *Keeper) newShares(ctx context.Context, ids []erasure.ShareID) error {
 		return err
 	}
 	return k.set.Commit(ctx)
-}
-
-// behind is a live epoch that is wrapped under an older shielding key.
-func behind(u rules.User, version uint32) (rules.EpochRow, bool) {
-	for _, e := range []rules.EpochRow{u.Active, u.Draining} {
-		drained := e.Epoch != u.Active.Epoch && e.LiveCount == 0
-		if e.Epoch != 0 && !drained && shareOf(agentkeys.Wallet{}, e).WrapVersion < version {
-			return e, true
-		}
-	}
-	return rules.EpochRow{}, false
-}
-
-// wrap carries a data key under the newest shielding key and a fresh share.
-func (j *Jobs) wrap(ctx context.Context, user agentkeys.Wallet, u rules.User, e rules.EpochRow, rotator agentkeys.ProcessKey, pub channel.PublicKeys) (api.Job, error) {
-	j.s.step("wrap.share")
-	id := erasure.ShareID{User: user, Epoch: e.Epoch, WrapVersion: j.k.version()}
-	if err := j.k.newShare(ctx, id); err != nil {
-		return api.Job{}, fmt.Errorf("wrap: %w", err)
-	}
-	j.s.step("wrap.channel")
-	return j.start(&job{kind: api.JobWrap, user: user, rotator: rotator, row: u, epoch: e, version: id.WrapVersion}, pub)
-}
-
-func (j *Jobs) wrapMessages(w *job) ([][]byte, error) {
-	from, err := j.wrappingKey(w.user, w.epoch, shareOf(w.user, w.epoch).WrapVersion)
-	if err != nil {
-		return nil, err
-	}
-	defer from.Wipe()
-	to, err := j.wrappingKey(w.user, w.epoch, w.version)
-	if err != nil {
-		return nil, err
-	}
-	defer to.Wipe()
-	m := rotation.Job{Kind: rotation.Wrap, From: from, To: to, FromID: w.epoch.DEKID, FromSealed: w.epoch.Wrapped}
-	return [][]byte{m.Append(nil)}, nil
-}
-
-// rewrapped opens the data key before the chain is told of it, and gives the old share
-// up once the row is proven.
-func (j *Jobs) rewrapped(ctx context.Context, w *job, m receipt.Rewrapped, sig receipt.Signature) error {
-	j.s.step("wrapped.check")
-	old := shareOf(w.user, w.epoch)
-	if m.Job != w.id || m.User != w.user || m.Epoch != w.epoch.Epoch || m.DEKID != w.epoch.DEKID || m.From != old.WrapVersion {
-		return badRequest.because("", "receipt: of another job")
-	}
-	var err error
-	agentkeys.Scrubbed(func() { err = j.opens(w, m.Epoch, m.DEKID, m.Wrapped) })
-	if err != nil {
-		return err
-	}
-	j.s.step("wrapped.statement")
-	body := statement.RewrapDEK{Receipt: m, ValidUntil: j.s.statementValidUntil()}
-	left := func(v []byte) bool {
-		u, ok, err := row(v, rules.ParseUser)
-		return err == nil && ok && !names(u, old)
-	}
-	if err := j.submit(ctx, body, sig, rules.UserKey(w.user), left); err != nil {
-		return err
-	}
-	j.s.step("wrapped.proven")
-	j.eraser.outdate(old)
-	return nil
 }
 
 // names says whether a live epoch's data key is under a share.

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"example.org/agentkeys"
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/eip712"
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/rules"
 	"example.org/agentkeys/rules/rulestest"
@@ -161,6 +163,129 @@ func TestRewrapHostileReceipt(t *testing.T) {
 		r.courier.hand.receipts = nil
 		r.drive(func() bool { return r.underVersion(2) })
 		r.intact()
+	})
+}
+
+// One job carries the data keys of many users, the draining ones too; who is named
+// twice, has none, or is unknown does no harm.
+func TestRewrapManyUsers(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.keep("github")
+		r.pass(7 * day)
+		r.drive(func() bool { return r.user().Active.Epoch == 2 }) // lazy: epoch 1 drains
+		owners := []eip712.Key{r.owner, rulestest.Wallet("b"), rulestest.Wallet("c")}
+		users := []agentkeys.Wallet{{9}, r.owner.Wallet(), r.owner.Wallet()}
+		for _, k := range owners[1:] {
+			r.enrol(k)
+			r.as(k, func() { r.keep("github") })
+			users = append(users, k.Wallet())
+		}
+		if kind, err := r.courier.wrap(t.Context(), users...); kind != api.JobNone || err != nil {
+			t.Errorf("before the beginning: %s, %v", kind, err)
+		}
+		r.begin()
+		r.courier.hand.receipts = func(rs []api.JobReceipt) []api.JobReceipt {
+			if len(rs) != 4 {
+				t.Errorf("%d receipts for four data keys", len(rs))
+			}
+			return rs
+		}
+		if kind, err := r.courier.wrap(t.Context(), users...); kind != api.JobWrap || err != nil {
+			t.Fatalf("%s, %v", kind, err)
+		}
+		r.courier.hand.receipts = nil
+		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 || out.Version != 2 {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if kind, err := r.courier.wrap(t.Context(), users...); kind != api.JobNone || err != nil {
+			t.Errorf("after the end: %s, %v", kind, err)
+		}
+		for _, j := range r.jobs.open {
+			if j.kind == api.JobWrap {
+				t.Error("the job is still open")
+			}
+		}
+		for _, k := range owners {
+			r.as(k, func() {
+				r.drive(func() bool { return r.underVersion(2) })
+				if r.user().Draining.Epoch == 0 {
+					r.intact()
+				}
+			})
+		}
+	})
+}
+
+// Of a batch with one bad receipt nothing reaches the chain, and the next one does it.
+func TestRewrapHostileBatch(t *testing.T) {
+	for name, spoil := range map[string]func([]api.JobReceipt) []api.JobReceipt{
+		"one left out":       func(rs []api.JobReceipt) []api.JobReceipt { return rs[1:] },
+		"none":               func(rs []api.JobReceipt) []api.JobReceipt { return nil },
+		"order changed":      func(rs []api.JobReceipt) []api.JobReceipt { slices.Reverse(rs); return rs },
+		"one twice":          func(rs []api.JobReceipt) []api.JobReceipt { rs[1] = rs[0]; return rs },
+		"signature of one":   func(rs []api.JobReceipt) []api.JobReceipt { rs[0].Signature = rs[1].Signature; return rs },
+		"another kind":       func(rs []api.JobReceipt) []api.JobReceipt { rs[1].Kind++; return rs },
+		"body cut short":     func(rs []api.JobReceipt) []api.JobReceipt { rs[1].Body = rs[1].Body[1:]; return rs },
+		"not a job's number": func(rs []api.JobReceipt) []api.JobReceipt { rs[0].ID = "00"; return rs },
+		"data key changed": func(rs []api.JobReceipt) []api.JobReceipt {
+			rs[1].Body = slices.Clone(rs[1].Body)
+			rs[1].Body[len(rs[1].Body)-1] ^= 1
+			return rs
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rotate(t, 1, func(t *testing.T, r *rotating) {
+				other := rulestest.Wallet("b")
+				r.enrol(other)
+				r.begin()
+				before := r.user()
+				r.courier.hand.receipts = spoil
+				users := []agentkeys.Wallet{r.owner.Wallet(), other.Wallet()}
+				if _, err := r.courier.wrap(t.Context(), users...); err == nil {
+					t.Error("taken")
+				}
+				if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 2 || r.user() != before {
+					t.Errorf("rows changed: %+v, %v", out, err)
+				}
+				r.courier.hand.receipts = nil
+				if _, err := r.courier.wrap(t.Context(), users...); err != nil {
+					t.Error(err)
+				}
+				if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 {
+					t.Errorf("at the end: %+v, %v", out, err)
+				}
+			})
+		})
+	}
+}
+
+// A user moved on by another job meanwhile holds up nobody else of the batch.
+func TestRewrapOvertaken(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		other := rulestest.Wallet("b")
+		r.enrol(other)
+		r.begin()
+		r.courier.hand.receipts = func(rs []api.JobReceipt) []api.JobReceipt {
+			r.courier.hand.receipts = nil
+			r.courier.drop() // its one rotator is in the middle of nothing
+			if _, err := r.courier.wrap(t.Context(), other.Wallet()); err != nil {
+				t.Error(err)
+			}
+			return rs
+		}
+		if _, err := r.courier.wrap(t.Context(), r.owner.Wallet(), other.Wallet()); err != nil {
+			t.Error(err)
+		}
+		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 {
+			t.Errorf("at the end: %+v, %v", out, err)
+		}
+		for _, k := range []eip712.Key{r.owner, other} {
+			r.as(k, func() {
+				r.drive(func() bool { return r.underVersion(2) })
+				r.keep("github")
+				r.intact()
+			})
+		}
 	})
 }
 

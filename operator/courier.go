@@ -75,6 +75,31 @@ func (c *Courier) Step(ctx context.Context, user agentkeys.Wallet, height uint64
 	}
 }
 
+// Wrap takes the data keys of users that are under an older shielding key through one job.
+func (c *Courier) Wrap(ctx context.Context, users []agentkeys.Wallet, height uint64) error {
+	p, err := c.rotators.get(ctx)
+	if err != nil {
+		return err
+	}
+	in := api.WrapRequest{Rotator: p.key(), Height: height}
+	for _, u := range users {
+		in.Users = append(in.Users, u.String())
+	}
+	j, err := c.custodian.wrap(ctx, in)
+	if api.CodeOf(err) == "rotator_unknown" {
+		c.rotators.drop(p)
+	}
+	if err != nil || j.Kind == api.JobNone {
+		return err
+	}
+	report, err := c.run(ctx, p, agentkeys.Wallet{}, j)
+	if err != nil {
+		c.rotators.drop(p)
+		return err
+	}
+	return report()
+}
+
 // run takes a job through the rotator. What is left is to report the receipts, for which
 // the rotator is not needed.
 func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job) (report func() error, err error) {
@@ -93,15 +118,36 @@ func (c *Courier) run(ctx context.Context, p *rotatorProcess, user agentkeys.Wal
 	if j.Kind == api.JobMove {
 		return c.move(ctx, p, user, j, f)
 	}
-	frames := f.Frames
-	typ, body, err := feed(p, &frames)
+	receipts, err := feedAll(p, j.ID, f.Frames)
 	if err != nil {
 		return nil, err
 	}
-	if typ != rotation.Receipt {
-		return nil, fmt.Errorf("rotator: answered with type %d where a receipt was due", typ)
+	if j.Kind == api.JobWrap {
+		return func() error { return c.custodian.wrapped(ctx, api.JobReceipts{Receipts: receipts}) }, nil
 	}
-	return func() error { return c.receipt(ctx, j.ID, body) }, nil
+	if len(receipts) != 1 {
+		return nil, fmt.Errorf("rotator: gave %d receipts where one was due", len(receipts))
+	}
+	return func() error { return c.custodian.receipt(ctx, receipts[0]) }, nil
+}
+
+// feedAll sends all frames of a job and gathers the receipts.
+func feedAll(p *rotatorProcess, id string, frames []byte) (out []api.JobReceipt, err error) {
+	for len(frames) > 0 {
+		typ, body, err := feed(p, &frames)
+		if err != nil {
+			return nil, err
+		}
+		if typ != rotation.Receipt {
+			return nil, fmt.Errorf("rotator: answered with type %d where a receipt was due", typ)
+		}
+		r, err := signed(id, body)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // feed sends frames until the rotator answers something else than More.
@@ -123,12 +169,12 @@ func feed(p *rotatorProcess, frames *[]byte) (uint8, []byte, error) {
 	return 0, nil, errors.New("courier: the job's frames ran out")
 }
 
-// receipt brings a signed receipt to the custodian: kind 1, body, signature 96.
-func (c *Courier) receipt(ctx context.Context, id string, b []byte) error {
+// signed splits what the rotator signed: kind 1, body, signature 96.
+func signed(id string, b []byte) (api.JobReceipt, error) {
 	if len(b) < 1+96 {
-		return errors.New("rotator: receipt is too short")
+		return api.JobReceipt{}, errors.New("rotator: receipt is too short")
 	}
-	return c.custodian.receipt(ctx, api.JobReceipt{ID: id, Kind: b[0], Body: b[1 : len(b)-96], Signature: b[len(b)-96:]})
+	return api.JobReceipt{ID: id, Kind: b[0], Body: b[1 : len(b)-96], Signature: b[len(b)-96:]}, nil
 }
 
 // move carries chunk after chunk. Objects of a chunk are fetched and stored by
@@ -149,11 +195,15 @@ func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wa
 	for at := 0; at < total; {
 		n := min(receipt.MaxRows, total-at)
 		moves := f.Entries[at : at+n]
-		rcpt, err := c.chunk(ctx, p, store, &frames, moves)
+		b, err := c.chunk(ctx, p, store, &frames, moves)
 		if err != nil {
 			return nil, errors.Join(err, reports.wait())
 		}
-		reports.add(func() error { return c.receipt(ctx, j.ID, rcpt) })
+		r, err := signed(j.ID, b)
+		if err != nil {
+			return nil, errors.Join(err, reports.wait())
+		}
+		reports.add(func() error { return c.custodian.receipt(ctx, r) })
 		at += n
 		if c.progress != nil {
 			c.progress(user.String(), j.Kind, at, total)

@@ -163,6 +163,25 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// A job that is no move has nothing but receipts, one or more.
+func TestFeedAll(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers []uint8
+		want    string
+	}{
+		{"another answer", []uint8{rotation.Feed}, "rotator: answered with type 6 where a receipt was due"},
+		{"too short", []uint8{rotation.More, rotation.Receipt}, "rotator: receipt is too short"},
+		{"no receipt", []uint8{rotation.More, rotation.More, rotation.More}, "courier: the job's frames ran out"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := feedAll(scripted(t, c.answers...), "00", make([]byte, 3*channel.FrameSize)); err == nil || err.Error() != c.want {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
 // custodianThat answers the operator's calls from a table.
 func custodianThat(t *testing.T, answers map[string]any) *custodianClient {
 	t.Helper()

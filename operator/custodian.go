@@ -46,6 +46,14 @@ func (c *custodianClient) receipt(ctx context.Context, r api.JobReceipt) error {
 	return c.call(ctx, api.PathReceipt, r, nil)
 }
 
+func (c *custodianClient) wrap(ctx context.Context, r api.WrapRequest) (j api.Job, err error) {
+	return j, c.call(ctx, api.PathWrap, r, &j)
+}
+
+func (c *custodianClient) wrapped(ctx context.Context, r api.JobReceipts) error {
+	return c.call(ctx, api.PathWrapped, r, nil)
+}
+
 func (c *custodianClient) hints(ctx context.Context) (h api.Hints, err error) {
 	return h, c.call(ctx, api.PathHints, struct{}{}, &h)
 }

@@ -69,7 +69,8 @@ func New(cfg Config) (*Operator, error) {
 	o.rotators = &rotatorPool{bin: cfg.RotatorBin, vault: cfg.Vault, stderr: cfg.Stderr, open: cfg.NoSandbox, vouch: o.custodian.vouch}
 	o.courier = &Courier{custodian: o.custodian, rotators: o.rotators, store: blobstore.NewHTTPClient(), progress: o.progress}
 	o.scheduler = newScheduler(cfg.Log)
-	o.scheduler.step, o.scheduler.users, o.scheduler.hints, o.scheduler.params = o.courier.Step, o.userRows, o.hints, o.params
+	o.scheduler.step, o.scheduler.wrap, o.scheduler.users = o.courier.Step, o.courier.Wrap, o.userRows
+	o.scheduler.hints, o.scheduler.params = o.hints, o.params
 	o.relay = NewRelay(o.sender, o.scheduler.Look)
 	return o, nil
 }

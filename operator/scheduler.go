@@ -18,6 +18,7 @@ import (
 // The rows are the node's word, without proof; the custodian decides.
 type Scheduler struct {
 	step   func(ctx context.Context, user agentkeys.Wallet, height uint64) (time.Duration, error)
+	wrap   func(ctx context.Context, users []agentkeys.Wallet, height uint64) error
 	users  eachUser
 	hints  func(context.Context) (users []agentkeys.Wallet, version uint32)
 	params func(context.Context) (cadence uint64, rotateBefore uint64, err error)
@@ -30,13 +31,14 @@ type Scheduler struct {
 	busy map[agentkeys.Wallet]bool // a step is under way
 	kick chan struct{}
 
+	wraps   *wraps
 	version atomic.Uint32 // wrap version in use, as the custodian says; 0 = not told yet
 }
 
 // newScheduler has nothing due; what it calls is set by the caller.
 func newScheduler(log *slog.Logger) *Scheduler {
 	return &Scheduler{log: log, due: map[agentkeys.Wallet]time.Time{}, seen: map[agentkeys.Wallet]uint64{},
-		fail: map[agentkeys.Wallet]int{}, busy: map[agentkeys.Wallet]bool{}, kick: make(chan struct{}, 1)}
+		fail: map[agentkeys.Wallet]int{}, busy: map[agentkeys.Wallet]bool{}, kick: make(chan struct{}, 1), wraps: newWraps()}
 }
 
 // usersAtOnce is how many users are worked for at a time. Jobs go through the one rotator one
@@ -81,6 +83,9 @@ func (s *Scheduler) wake() {
 func (s *Scheduler) Run(ctx context.Context) error {
 	var working sync.WaitGroup
 	defer working.Wait()
+	for range wrapsAtOnce {
+		working.Go(func() { s.runWraps(ctx) })
+	}
 	free := make(chan struct{}, usersAtOnce)
 	nextScan, nextHints := time.Now(), time.Now()
 	for ctx.Err() == nil {
@@ -209,21 +214,25 @@ func (s *Scheduler) scan(ctx context.Context) error {
 	}
 	now := uint64(time.Now().Unix())
 	return s.users(ctx, func(w agentkeys.Wallet, u rules.User, height uint64) {
-		at := nextLook(w, u, now, cadence, rotateBefore, s.version.Load())
-		if at <= now {
+		at := nextLook(w, u, now, cadence, rotateBefore)
+		switch {
+		case behind(u, s.version.Load()):
+			s.wraps.add(w, late{height, at <= now})
+		case at <= now:
 			s.Look(w, height) // the custodian may not have seen that block yet
-			return
 		}
-		s.at(w, time.Unix(int64(at), 0))
+		if at > now {
+			s.at(w, time.Unix(int64(at), 0))
+		}
 	})
 }
 
 // nextLook is the custodian's question asked of an unproven row: now for no epoch
-// yet, one due, one draining, or one under an older shielding key; else when the active
-// one reaches its cadence less the jitter.
-func nextLook(w agentkeys.Wallet, u rules.User, now, cadence, rotateBefore uint64, version uint32) uint64 {
+// yet, one due, or one draining; else when the active one reaches its cadence less the
+// jitter.
+func nextLook(w agentkeys.Wallet, u rules.User, now, cadence, rotateBefore uint64) uint64 {
 	a := u.Active
-	if a.Epoch == 0 || u.Due > a.Epoch || u.Draining.Epoch != 0 || a.Opened < rotateBefore || binary.BigEndian.Uint32(a.Wrapped[:4]) < version {
+	if a.Epoch == 0 || u.Due > a.Epoch || u.Draining.Epoch != 0 || a.Opened < rotateBefore {
 		return now
 	}
 	return max(now, a.Opened+cadence-Jitter(w, a.Epoch, cadence))

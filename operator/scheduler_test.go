@@ -6,25 +6,21 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"example.org/agentkeys"
+	"example.org/agentkeys/api"
 	"example.org/agentkeys/rules"
 )
 
 func TestNextLook(t *testing.T) {
 	w := agentkeys.Wallet{0xff, 1, 2, 3, 4, 5, 6, 7}
 	const now, cadence = 1_000_000, 1000
-	active := func(opened uint64) (e rules.EpochRow) {
-		e.Epoch, e.Opened = 3, opened
-		e.Wrapped[3] = 1
-		return e
-	}
-	older := active(now - 10)
-	older.Wrapped[3] = 0
+	active := func(opened uint64) rules.EpochRow { return rules.EpochRow{Epoch: 3, Opened: opened} }
 	fresh := uint64(now - 10)
 	for _, c := range []struct {
 		name         string
@@ -38,11 +34,10 @@ func TestNextLook(t *testing.T) {
 		{"draining", rules.User{Active: active(fresh), Draining: rules.EpochRow{Epoch: 2}}, 0, now},
 		{"every user was asked for", rules.User{Active: active(fresh)}, fresh + 1, now},
 		{"opened since every user was asked for", rules.User{Active: active(fresh)}, fresh, fresh + cadence - Jitter(w, 3, cadence)},
-		{"under an older shielding key", rules.User{Active: older}, 0, now},
 		{"long overdue", rules.User{Active: active(5)}, 0, now},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := nextLook(w, c.row, now, cadence, c.rotateBefore, 1); got != c.want {
+			if got := nextLook(w, c.row, now, cadence, c.rotateBefore); got != c.want {
 				t.Errorf("look at %d, want %d", got, c.want)
 			}
 		})
@@ -80,8 +75,18 @@ type steps struct {
 	answer func(user agentkeys.Wallet, height uint64, n int) (time.Duration, error)
 	began  time.Time
 
-	mu    sync.Mutex
-	asked map[agentkeys.Wallet][]time.Duration
+	mu      sync.Mutex
+	asked   map[agentkeys.Wallet][]time.Duration
+	wrapped [][]agentkeys.Wallet
+	broken  error // of a wrap
+}
+
+func (s *steps) wrap(_ context.Context, users []agentkeys.Wallet, _ uint64) error {
+	s.mu.Lock()
+	s.wrapped = append(s.wrapped, users)
+	s.mu.Unlock()
+	time.Sleep(time.Second)
+	return s.broken
 }
 
 func (s *steps) step(_ context.Context, u agentkeys.Wallet, height uint64) (time.Duration, error) {
@@ -104,7 +109,7 @@ func (r rowsOf) users(_ context.Context, each func(agentkeys.Wallet, rules.User,
 func schedulerOf(c *steps, users eachUser) *Scheduler {
 	c.asked, c.began = map[agentkeys.Wallet][]time.Duration{}, time.Now()
 	s := newScheduler(slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil)))
-	s.step, s.users = c.step, users
+	s.step, s.wrap, s.users = c.step, c.wrap, users
 	s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 0 }
 	s.params = func(context.Context) (uint64, uint64, error) { return 7 * 86400, 0, nil }
 	return s
@@ -259,18 +264,24 @@ func TestHintsAreAsked(t *testing.T) {
 	})
 }
 
-// A new shielding key makes everybody due whose epoch is under an older one, also after a
-// start that missed its beginning.
+func under(version byte, due agentkeys.Epoch) rules.User {
+	a := rules.EpochRow{Epoch: 1, Opened: uint64(time.Now().Unix())}
+	a.Wrapped[3] = version
+	return rules.User{Active: a, Due: due}
+}
+
+// A new shielding key has everybody wrapped anew whose epoch is under an older one, also
+// after a start that missed its beginning.
 func TestShieldingKeyMakesDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		under := func(version byte) rules.User {
-			a := rules.EpochRow{Epoch: 1, Opened: uint64(time.Now().Unix())}
-			a.Wrapped[3] = version
-			return rules.User{Active: a}
-		}
-		behind, done := agentkeys.Wallet{1}, agentkeys.Wallet{2}
+		older, both, done := agentkeys.Wallet{1}, agentkeys.Wallet{2}, agentkeys.Wallet{3}
+		drains := under(2, 1)
+		drains.Draining = rules.EpochRow{Epoch: 1}
+		drains.Active.Epoch = 2
+		drains.Draining.Wrapped[3] = 1
+		rows := rowsOf{older: under(1, 1), both: drains, done: under(2, 1)}
 		c := &steps{answer: func(agentkeys.Wallet, uint64, int) (time.Duration, error) { return -1, nil }}
-		s := schedulerOf(c, rowsOf{behind: under(1), done: under(2)}.users)
+		s := schedulerOf(c, rows.users)
 		began := time.Now()
 		s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) {
 			if time.Since(began) < time.Minute {
@@ -279,14 +290,57 @@ func TestShieldingKeyMakesDue(t *testing.T) {
 			return nil, 2
 		}
 		play(t, s, 2*time.Minute)
-		if at := c.asked[behind]; len(at) != 1 || at[0] != time.Minute || len(c.asked[done]) != 0 {
-			t.Errorf("asked at %v and %v", at, c.asked[done])
+		if len(c.wrapped) == 0 || len(c.wrapped) > 2 {
+			t.Errorf("wrapped %v", c.wrapped)
 		}
-		again := schedulerOf(c, rowsOf{behind: under(1), done: under(2)}.users)
+		if all := slices.Concat(c.wrapped...); len(all) != 2 || slices.Contains(all, done) {
+			t.Errorf("wrapped %v", c.wrapped)
+		}
+		// The draining one is looked at: at the start, and once its wrap is done.
+		if at := c.asked[both]; len(at) != 2 || at[1] != time.Minute+time.Second || len(c.asked[older]) != 0 || len(c.asked[done]) != 0 {
+			t.Errorf("asked at %v", c.asked)
+		}
+		again := schedulerOf(c, rows.users)
+		c.wrapped = nil
 		again.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 2 }
 		play(t, again, time.Second)
-		if at := c.asked[behind]; len(at) != 1 || at[0] != 0 {
-			t.Errorf("after a start asked at %v", at)
+		if all := slices.Concat(c.wrapped...); len(all) != 2 {
+			t.Errorf("after a start wrapped %v", c.wrapped)
+		}
+	})
+}
+
+// Jobs for many users are full, so many at a time, and one that fails leaves its users to
+// steps of their own.
+func TestWrapsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rows := rowsOf{}
+		const count = 2*api.MaxWrapUsers + 1
+		for i := range count {
+			rows[agentkeys.Wallet{1, byte(i >> 8), byte(i)}] = under(1, 1)
+		}
+		c := &steps{answer: func(agentkeys.Wallet, uint64, int) (time.Duration, error) { return -1, nil }, broken: errAway}
+		s := schedulerOf(c, rows.users)
+		s.version.Store(2)
+		s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 2 }
+		play(t, s, time.Minute)
+		seen := map[agentkeys.Wallet]bool{}
+		for _, batch := range c.wrapped {
+			if len(batch) > api.MaxWrapUsers {
+				t.Errorf("%d users in one job", len(batch))
+			}
+			for _, u := range batch {
+				if seen[u] {
+					t.Errorf("%s is in two jobs", u)
+				}
+				seen[u] = true
+			}
+		}
+		if len(seen) != count || len(c.wrapped) > 2+wrapsAtOnce+1 {
+			t.Errorf("%d users in %d jobs", len(seen), len(c.wrapped))
+		}
+		if len(c.asked) != count {
+			t.Errorf("after jobs that failed %d users are looked at, want all %d", len(c.asked), count)
 		}
 	})
 }
@@ -335,7 +389,7 @@ func FuzzNextLook(f *testing.F) {
 		}
 		u := rules.User{Due: agentkeys.Epoch(due), Active: rules.EpochRow{Epoch: agentkeys.Epoch(active), Opened: opened},
 			Draining: rules.EpochRow{Epoch: agentkeys.Epoch(draining)}}
-		at := nextLook(agentkeys.Wallet{9}, u, now, cadence, before, 0)
+		at := nextLook(agentkeys.Wallet{9}, u, now, cadence, before)
 		if at < now || at > max(now, opened+cadence) {
 			t.Errorf("look at %d: now %d, opened %d, cadence %d", at, now, opened, cadence)
 		}
