@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.org/agentkeys"
@@ -44,7 +45,10 @@ type Jobs struct {
 	often  often
 	warned sync.Map // erasure.ShareID of draining epochs whose expiring credentials were told of
 
-	rewrap sync.Mutex // one question about the shielding key at a time
+	rewrap  sync.Mutex    // one question about the shielding key at a time
+	counted api.Shielding // the last answer, by proven rows
+	at      time.Time     // of counted
+	behind  atomic.Int64  // counted.Behind less what was proven to have left since
 
 	mu   sync.Mutex
 	open map[agentkeys.JobID]*job

@@ -2,6 +2,7 @@ package custodian
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -13,6 +14,12 @@ import (
 // reapEvery is how often the store is searched for orphans and for what was left of
 // destroyed epochs.
 const reapEvery = time.Hour
+
+// reapPause is between one user's objects and the next one's: a search of many users takes
+// a quarter of its hour and little of the machine.
+func reapPause(users int) time.Duration {
+	return min(time.Second, reapEvery/4/time.Duration(max(1, users)))
+}
 
 // orphans are objects in live epochs that no pointer names: of a write whose statement
 // was never accepted, or of a job that ended in the middle. They go once nothing that was
@@ -81,7 +88,7 @@ func (e *eraser) reap(ctx context.Context) error {
 	unnamed := map[string]agentkeys.Wallet{}
 	for _, key := range users {
 		if user, ok := rules.Owner(key); ok {
-			if err := e.unnamed(ctx, user, unnamed); err != nil {
+			if err := errors.Join(e.unnamed(ctx, user, unnamed), sleep(ctx, reapPause(len(users)))); err != nil {
 				return err
 			}
 		}

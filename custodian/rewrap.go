@@ -11,14 +11,23 @@ import (
 	"example.org/agentkeys/rules"
 )
 
+// countFor is how long a count of the live epochs is gone by while some of them are still
+// under an older shielding key: to prove all rows costs more than to wrap some.
+const countFor = 30 * time.Second
+
 // shielding answers how far the vault is under its newest shielding key, and begins the
 // next one when asked to: the flow "Re-wrap" of docs/spec/rotation.md. It refuses while
-// an epoch is still under an older one.
+// an epoch is still under an older one. That none is any more is always proven.
 func (j *Jobs) shielding(ctx context.Context, in api.ShieldingRequest) (api.Shielding, error) {
 	j.rewrap.Lock()
 	defer j.rewrap.Unlock()
 	if err := j.s.freshHead(ctx); err != nil {
 		return api.Shielding{}, err
+	}
+	if n := j.behind.Load(); !in.Begin && n > 0 && time.Since(j.at) < countFor {
+		out := j.counted
+		out.Behind = int(n)
+		return out, nil
 	}
 	out := api.Shielding{Version: j.k.version()}
 	var ids []erasure.ShareID
@@ -34,25 +43,34 @@ func (j *Jobs) shielding(ctx context.Context, in api.ShieldingRequest) (api.Shie
 		return api.Shielding{}, j.s.chainFailed(err)
 	}
 	out.Live = len(ids)
-	if !in.Begin {
-		return out, nil
+	if in.Begin {
+		if out.Behind > 0 {
+			return out, conflict.because("Wait until none is", "%d of %d epochs are still under an older shielding key than %d", out.Behind, out.Live, out.Version)
+		}
+		out.Version++
+		out.Behind = out.Live
+		if err := j.begin(ctx, out.Version, ids); err != nil {
+			return api.Shielding{}, err
+		}
 	}
-	if out.Behind > 0 {
-		return out, conflict.because("Wait until none is", "%d of %d epochs are still under an older shielding key than %d", out.Behind, out.Live, out.Version)
-	}
-	out.Version++
-	out.Behind = out.Live
+	j.counted, j.at = out, time.Now()
+	j.behind.Store(int64(out.Behind))
+	return out, nil
+}
+
+// begin makes the next shielding key the one in use and the shares for it.
+func (j *Jobs) begin(ctx context.Context, version uint32, ids []erasure.ShareID) error {
 	// Durable before anything is under it: a start must not go back to an older key.
-	if err := j.s.cfg.State.SetWrapVersion(out.Version); err != nil {
-		return api.Shielding{}, err
+	if err := j.s.cfg.State.SetWrapVersion(version); err != nil {
+		return err
 	}
-	j.k.set.SetVersion(out.Version)
+	j.k.set.SetVersion(version)
 	j.s.step("shielding.shares")
 	if err := j.k.newShares(ctx, ids); err != nil {
 		// Each job makes its own share where it is missing.
-		j.s.log.Warn("shares for the new shielding key are made one by one", "version", out.Version, "error", err.Error())
+		j.s.log.Warn("shares for the new shielding key are made one by one", "version", version, "error", err.Error())
 	}
-	return out, nil
+	return nil
 }
 
 // newShares makes many shares with one commit of each tree.

@@ -51,6 +51,15 @@ func (r *rotating) underVersion(version uint32) bool {
 	return true
 }
 
+// count is the answer by proven rows.
+func (r *rotating) count() api.Shielding {
+	r.t.Helper()
+	r.jobs.behind.Store(0)
+	out, err := r.jobs.shielding(r.t.Context(), api.ShieldingRequest{})
+	check(r.t, err)
+	return out
+}
+
 func (r *rotating) begin() {
 	r.t.Helper()
 	out, err := r.jobs.shielding(r.t.Context(), api.ShieldingRequest{Begin: true})
@@ -73,8 +82,8 @@ func TestRewrap(t *testing.T) {
 		for id := range r.shares() {
 			old[id], _ = r.keeper.set.Get(id)
 		}
-		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out != (api.Shielding{Version: 1, Live: 3}) {
-			t.Fatalf("%+v, %v", out, err)
+		if out := r.count(); out != (api.Shielding{Version: 1, Live: 3}) {
+			t.Fatalf("%+v", out)
 		}
 		commits := r.anchor(1).Generation
 		r.begin()
@@ -107,8 +116,8 @@ func TestRewrap(t *testing.T) {
 			}
 		}
 		r.as(rulestest.Wallet("other"), func() { r.drive(func() bool { return r.underVersion(2) }) })
-		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Version != 2 || out.Behind != 0 {
-			t.Errorf("at the end: %+v, %v", out, err)
+		if out := r.count(); out.Version != 2 || out.Behind != 0 {
+			t.Errorf("at the end: %+v", out)
 		}
 		// The number outlives a start, new epochs are under it, and the next one follows.
 		r.restart()
@@ -194,8 +203,8 @@ func TestRewrapManyUsers(t *testing.T) {
 			t.Fatalf("%s, %v", kind, err)
 		}
 		r.courier.hand.receipts = nil
-		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 || out.Version != 2 {
-			t.Errorf("%+v, %v", out, err)
+		if out := r.count(); out.Behind != 0 || out.Version != 2 {
+			t.Errorf("%+v", out)
 		}
 		if kind, err := r.courier.wrap(t.Context(), users...); kind != api.JobNone || err != nil {
 			t.Errorf("after the end: %s, %v", kind, err)
@@ -244,15 +253,15 @@ func TestRewrapHostileBatch(t *testing.T) {
 				if _, err := r.courier.wrap(t.Context(), users...); err == nil {
 					t.Error("taken")
 				}
-				if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 2 || r.user() != before {
-					t.Errorf("rows changed: %+v, %v", out, err)
+				if out := r.count(); out.Behind != 2 || r.user() != before {
+					t.Errorf("rows changed: %+v", out)
 				}
 				r.courier.hand.receipts = nil
 				if _, err := r.courier.wrap(t.Context(), users...); err != nil {
 					t.Error(err)
 				}
-				if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 {
-					t.Errorf("at the end: %+v, %v", out, err)
+				if out := r.count(); out.Behind != 0 {
+					t.Errorf("at the end: %+v", out)
 				}
 			})
 		})
@@ -276,8 +285,8 @@ func TestRewrapOvertaken(t *testing.T) {
 		if _, err := r.courier.wrap(t.Context(), r.owner.Wallet(), other.Wallet()); err != nil {
 			t.Error(err)
 		}
-		if out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{}); err != nil || out.Behind != 0 {
-			t.Errorf("at the end: %+v, %v", out, err)
+		if out := r.count(); out.Behind != 0 {
+			t.Errorf("at the end: %+v", out)
 		}
 		for _, k := range []eip712.Key{r.owner, other} {
 			r.as(k, func() {
@@ -286,6 +295,36 @@ func TestRewrapOvertaken(t *testing.T) {
 				r.intact()
 			})
 		}
+	})
+}
+
+// While epochs are behind the answer goes by what was proven to have left; that none is
+// behind is counted by all rows, and a count is not gone by for long.
+func TestRewrapProgress(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		other := rulestest.Wallet("b")
+		r.enrol(other)
+		r.begin()
+		want := func(when string, behind int) {
+			t.Helper()
+			out, err := r.jobs.shielding(t.Context(), api.ShieldingRequest{})
+			if err != nil || out != (api.Shielding{Version: 2, Live: 2, Behind: behind}) {
+				t.Errorf("%s: %+v, %v; want %d behind", when, out, err, behind)
+			}
+		}
+		want("begun", 2)
+		_, err := r.courier.wrap(t.Context(), other.Wallet())
+		check(t, err)
+		want("one is done", 1)
+		r.jobs.behind.Store(2) // as if nobody had told
+		want("not told", 2)
+		r.pass(countFor)
+		want("counted again", 1)
+		r.jobs.behind.Store(0) // as if too much had been told
+		want("told too much", 1)
+		_, err = r.courier.wrap(t.Context(), r.owner.Wallet())
+		check(t, err)
+		want("all done", 0)
 	})
 }
 

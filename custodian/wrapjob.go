@@ -155,12 +155,24 @@ func (j *Jobs) wrapped(ctx context.Context, in api.JobReceipts) error {
 		return badRequest.because("", "receipts: %d, of a job %s with %d data keys", len(in.Receipts), w.kind, len(w.epochs))
 	}
 	j.s.step("wrapped.check")
-	var wires [][]byte
-	agentkeys.Scrubbed(func() { wires, err = j.rewraps(w, in.Receipts) })
+	made, err := j.rewrapped(w, in.Receipts)
+	if err != nil {
+		return err
+	}
+	agentkeys.Scrubbed(func() {
+		for i := 0; i < len(made) && err == nil; i++ {
+			err = j.opens(w.epochs[i].next(w.version), made[i].m.DEKID, made[i].m.Wrapped)
+		}
+	})
 	if err != nil {
 		return err
 	}
 	j.s.step("wrapped.statement")
+	wires := make([][]byte, len(made))
+	for i, r := range made {
+		body := statement.RewrapDEK{Receipt: r.m, ValidUntil: j.s.statementValidUntil()}
+		wires[i] = statement.SignProcess(j.s.cfg.State.Instance, j.s.cfg.Vault, body, &r.sig)
+	}
 	r, err := j.s.cfg.Relay.Submit(ctx, wires)
 	if err != nil {
 		return err
@@ -171,39 +183,31 @@ func (j *Jobs) wrapped(ctx context.Context, in api.JobReceipts) error {
 	return j.wrapsProven(ctx, w, r)
 }
 
-// rewraps are the statements for the receipts of a job. Keys die here.
-func (j *Jobs) rewraps(w *job, receipts []api.JobReceipt) (wires [][]byte, err error) {
-	for i, r := range receipts {
-		m, sig, err := rewrapped(r)
-		e := w.epochs[i]
-		if err != nil {
-			return nil, err
-		}
-		if sig.Key != w.rotator || m.Job != w.id || m.User != e.user || m.Epoch != e.Epoch || m.DEKID != e.DEKID || m.From != e.share().WrapVersion {
-			return nil, badRequest.because("", "receipt %d: of another job", i)
-		}
-		if !sig.Verify(j.s.cfg.Vault, r.Kind, r.Body) {
-			return nil, badRequest.because("Ask for the user's job again", "receipt %d: not signed by the rotator of this job", i)
-		}
-		if err := j.opens(e.next(w.version), m.DEKID, m.Wrapped); err != nil {
-			return nil, err
-		}
-		body := statement.RewrapDEK{Receipt: m, ValidUntil: j.s.statementValidUntil()}
-		wires = append(wires, statement.SignProcess(j.s.cfg.State.Instance, j.s.cfg.Vault, body, &sig))
-	}
-	return wires, nil
+// signedRewrap is a receipt of the rotator with its signature.
+type signedRewrap struct {
+	m   receipt.Rewrapped
+	sig receipt.Signature
 }
 
-func rewrapped(in api.JobReceipt) (m receipt.Rewrapped, sig receipt.Signature, err error) {
-	r := agentkeys.NewReader(in.Signature)
-	sig = receipt.ReadSignature(r)
-	err = r.Close()
-	r = agentkeys.NewReader(in.Body)
-	m = receipt.ReadRewrapped(r)
-	if err != nil || r.Close() != nil || in.Kind != receipt.KindRewrapped {
-		err = badRequest.because("", "receipt: wrong layout")
+// rewrapped reads the receipts of a job and holds each against its data key.
+func (j *Jobs) rewrapped(w *job, receipts []api.JobReceipt) ([]signedRewrap, error) {
+	out := make([]signedRewrap, len(receipts))
+	for i, in := range receipts {
+		r := agentkeys.NewReader(slices.Concat(in.Body, in.Signature))
+		m, sig := receipt.ReadRewrapped(r), receipt.ReadSignature(r)
+		if r.Close() != nil || in.Kind != receipt.KindRewrapped {
+			return nil, badRequest.because("", "receipt %d: wrong layout", i)
+		}
+		e := w.epochs[i]
+		if m.Job != w.id || m.User != e.user || m.Epoch != e.Epoch || m.DEKID != e.DEKID || m.From != e.share().WrapVersion {
+			return nil, badRequest.because("", "receipt %d: of another job", i)
+		}
+		if sig.Key != w.rotator || !sig.Verify(j.s.cfg.Vault, in.Kind, in.Body) {
+			return nil, badRequest.because("Ask for the user's job again", "receipt %d: not signed by the rotator of this job", i)
+		}
+		out[i] = signedRewrap{m, sig}
 	}
-	return m, sig, err
+	return out, nil
 }
 
 // wrapsProven gives up the old share of each row that is proven to have left it. A row
@@ -215,6 +219,7 @@ func (j *Jobs) wrapsProven(ctx context.Context, w *job, said api.Relayed) error 
 	}
 	j.s.step("wrapped.proven")
 	left := 0
+	defer func() { j.behind.Add(-int64(left)) }()
 	err := j.users(ctx, users, func(i int, u rules.User) {
 		if old := w.epochs[i].share(); !names(u, old) {
 			j.eraser.outdate(old)

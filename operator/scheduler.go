@@ -11,6 +11,7 @@ import (
 	"example.org/agentkeys"
 	"example.org/agentkeys/ledger"
 	"example.org/agentkeys/rules"
+	"golang.org/x/sync/errgroup"
 )
 
 // Scheduler decides whom to ask the custodian about, and when. It is derived from
@@ -30,6 +31,8 @@ type Scheduler struct {
 	fail map[agentkeys.Wallet]int
 	busy map[agentkeys.Wallet]bool // a step is under way
 	kick chan struct{}
+
+	asleep time.Time // Run looks again by then; a step after that need not wake it
 
 	wraps   *wraps
 	version atomic.Uint32 // wrap version in use, as the custodian says; 0 = not told yet
@@ -68,8 +71,11 @@ func (s *Scheduler) at(u agentkeys.Wallet, t time.Time) {
 	if old, ok := s.due[u]; !ok || t.Before(old) {
 		s.due[u] = t
 	}
+	early := t.Before(s.asleep)
 	s.mu.Unlock()
-	s.wake()
+	if early {
+		s.wake()
+	}
 }
 
 func (s *Scheduler) wake() {
@@ -148,6 +154,10 @@ func (s *Scheduler) first() (u agentkeys.Wallet, at time.Time, ok bool) {
 		if !s.busy[w] && (!ok || t.Before(at)) {
 			u, at, ok = w, t, true
 		}
+	}
+	s.asleep = at
+	if !ok {
+		s.asleep = time.Now().Add(rescan)
 	}
 	return u, at, ok
 }
@@ -256,20 +266,25 @@ func userRows(ctx context.Context, n *ledger.Node, each func(agentkeys.Wallet, r
 		if err != nil {
 			return err
 		}
-		for _, w := range users {
-			a, err := n.Query(ctx, "/store/vault/key", rules.UserKey(w), 0, false)
-			if err != nil {
+		answers := make([]ledger.Answer, len(users))
+		g, gctx := errgroup.WithContext(ctx)
+		for i, w := range users {
+			g.Go(func() (err error) {
+				answers[i], err = n.Query(gctx, "/store/vault/key", rules.UserKey(w), 0, false)
 				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		for i, w := range users {
+			if u, err := rules.ParseUser(answers[i].Value); err == nil { // the node's word only; the custodian reads proven rows
+				each(w, u, answers[i].Height)
 			}
-			u, err := rules.ParseUser(a.Value)
-			if err != nil {
-				continue // the node's word only; the custodian reads proven rows
-			}
-			each(w, u, a.Height)
-			after = w[:]
 		}
 		if !more || len(users) == 0 {
 			return nil
 		}
+		after = users[len(users)-1][:]
 	}
 }
