@@ -354,9 +354,10 @@ type ShieldingRequest struct {
 // Shielding is the wrap version in use, how many epochs are live, and how many of them
 // are under an older key.
 type Shielding struct {
-	Version uint32 `json:"version"`
-	Live    int    `json:"live"`
-	Behind  int    `json:"behind"`
+	Version       uint32  `json:"version"`
+	Live          int     `json:"live"`
+	Behind        int     `json:"behind"`
+	CryptoSeconds float64 `json:"crypto_seconds"` // CPU that jobs' cryptography took this process so far
 }
 
 // Relay queues signed statements for the chain.

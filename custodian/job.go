@@ -14,12 +14,10 @@ import (
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/channel"
-	"example.org/agentkeys/envelope"
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/receipt"
 	"example.org/agentkeys/rotation"
 	"example.org/agentkeys/rules"
-	"example.org/agentkeys/seed"
 )
 
 // maxRows is the most credentials one job moves; the rest is the next job's.
@@ -50,9 +48,14 @@ type Jobs struct {
 	at      time.Time     // of counted
 	behind  atomic.Int64  // counted.Behind less what was proven to have left since
 
+	crypto cpuTime // of the jobs' cryptography
+
 	mu   sync.Mutex
 	open map[agentkeys.JobID]*job
 }
+
+// scrubbed runs f, which handles keys.
+func (j *Jobs) scrubbed(f func()) { j.crypto.of(func() { agentkeys.Scrubbed(f) }) }
 
 // job is one channel that is open to a rotator.
 type job struct {
@@ -244,7 +247,7 @@ func (j *Jobs) start(w *job, pub channel.PublicKeys) (api.Job, error) {
 	rand.Read(w.id[:])
 	var hello []byte
 	var err error
-	agentkeys.Scrubbed(func() { w.init, hello, err = channel.Initiate(j.s.cfg.Vault, w.id, pub) })
+	j.scrubbed(func() { w.init, hello, err = channel.Initiate(j.s.cfg.Vault, w.id, pub) })
 	if err != nil {
 		return api.Job{}, fmt.Errorf("job: %w", err)
 	}
@@ -299,7 +302,7 @@ func (j *Jobs) handshake(ctx context.Context, h api.Handshake) (api.JobFrames, e
 		return api.JobFrames{}, conflict.because("Ask for the user's job again", "job: its handshake is over")
 	}
 	var out api.JobFrames
-	agentkeys.Scrubbed(func() { out.Frames, err = j.frames(w, init, h.Message) })
+	j.scrubbed(func() { out.Frames, err = j.frames(w, init, h.Message) })
 	if err == nil && w.kind == api.JobMove {
 		err = j.carriage(ctx, w, &out)
 	}
@@ -330,9 +333,11 @@ func (j *Jobs) frames(w *job, init *channel.Initiator, answer []byte) ([]byte, e
 
 // messages are the job and, for a move, its chunks.
 func (j *Jobs) messages(w *job) ([][]byte, error) {
+	keys := j.keys()
+	defer keys.wipe()
 	to := w.row.Active
 	if w.kind == api.JobMake {
-		key, err := j.wrappingKey(erasure.ShareID{User: w.user, Epoch: to.Epoch + 1, WrapVersion: w.version})
+		key, err := keys.wrapping(erasure.ShareID{User: w.user, Epoch: to.Epoch + 1, WrapVersion: w.version})
 		if err != nil {
 			return nil, err
 		}
@@ -340,18 +345,14 @@ func (j *Jobs) messages(w *job) ([][]byte, error) {
 		return [][]byte{rotation.Job{Kind: rotation.Make, To: key}.Append(nil)}, nil
 	}
 	if w.kind == api.JobWrap {
-		return j.wrapMessages(w)
+		return wrapMessages(w, keys)
 	}
 	from := w.row.Draining
-	fromKey, err := j.wrappingKey(shareOf(w.user, from))
+	fromKey, toKey, err := keys.pair(shareOf(w.user, from), shareOf(w.user, to))
 	if err != nil {
 		return nil, err
 	}
 	defer fromKey.Wipe()
-	toKey, err := j.wrappingKey(shareOf(w.user, to))
-	if err != nil {
-		return nil, err
-	}
 	defer toKey.Wipe()
 	m := rotation.Job{Kind: rotation.Move, From: fromKey, To: toKey, FromID: from.DEKID, ToID: to.DEKID,
 		FromSealed: from.Wrapped, ToSealed: to.Wrapped, Rows: uint32(len(w.entries))}
@@ -360,22 +361,6 @@ func (j *Jobs) messages(w *job) ([][]byte, error) {
 		out = append(out, rotation.AppendChunk(nil, chunk))
 	}
 	return out, nil
-}
-
-// wrappingKey joins the shielding key with the share of an epoch. The caller wipes
-// it.
-func (j *Jobs) wrappingKey(id erasure.ShareID) (envelope.WrappingKey, error) {
-	share, err := j.k.Get(id.User, id.Epoch, id.WrapVersion)
-	if err != nil {
-		return envelope.WrappingKey{}, shareUnavailable.because("See the custodian's log; do not restart from a backup", "%v", err)
-	}
-	defer share.Wipe()
-	shielding, err := j.s.cfg.State.Seed.ShieldingKey(j.s.cfg.Vault, id.WrapVersion)
-	if err != nil {
-		return envelope.WrappingKey{}, err
-	}
-	defer shielding.Wipe()
-	return seed.DeriveWrappingKey(j.s.cfg.Vault, shielding, share, id.User, id.Epoch, id.WrapVersion)
 }
 
 // carriage tells the courier which objects to carry and lends it a store session.

@@ -57,8 +57,10 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 		return badRequest.because("", "receipt: of another job")
 	}
 	var err error
-	agentkeys.Scrubbed(func() {
-		err = j.opens(erasure.ShareID{User: w.user, Epoch: epoch, WrapVersion: w.version}, m.DEKID, m.Wrapped)
+	j.scrubbed(func() {
+		keys := j.keys()
+		defer keys.wipe()
+		err = keys.open(erasure.ShareID{User: w.user, Epoch: epoch, WrapVersion: w.version}, m.DEKID, m.Wrapped)
 	})
 	if err != nil {
 		return err
@@ -73,22 +75,6 @@ func (j *Jobs) made(ctx context.Context, w *job, m receipt.Made, sig receipt.Sig
 		j.often.note(w.user)
 	}
 	return err
-}
-
-// opens holds a wrapped data key against the wrapping key it was to be under. Keys die
-// here.
-func (j *Jobs) opens(share erasure.ShareID, id agentkeys.DEKID, wrapped agentkeys.WrappedDEK) error {
-	key, err := j.wrappingKey(share)
-	if err != nil {
-		return err
-	}
-	defer key.Wipe()
-	dek, err := key.Unwrap(j.s.cfg.Vault, id, wrapped)
-	if err != nil {
-		return badRequest.because("Start the rotator again", "receipt: the data key does not open")
-	}
-	dek.Wipe()
-	return nil
 }
 
 // moved checks every new object in the store before the pointers name it.

@@ -26,7 +26,7 @@ func (j *Jobs) shielding(ctx context.Context, in api.ShieldingRequest) (api.Shie
 	}
 	if n := j.behind.Load(); !in.Begin && n > 0 && time.Since(j.at) < countFor {
 		out := j.counted
-		out.Behind = int(n)
+		out.Behind, out.CryptoSeconds = int(n), j.crypto.seconds()
 		return out, nil
 	}
 	out := api.Shielding{Version: j.k.version()}
@@ -53,6 +53,7 @@ func (j *Jobs) shielding(ctx context.Context, in api.ShieldingRequest) (api.Shie
 			return api.Shielding{}, err
 		}
 	}
+	out.CryptoSeconds = j.crypto.seconds()
 	j.counted, j.at = out, time.Now()
 	j.behind.Store(int64(out.Behind))
 	return out, nil

@@ -115,29 +115,18 @@ func (j *Jobs) wrapEpochs(ctx context.Context, epochs []liveEpoch, rotator agent
 	return j.start(w, pub)
 }
 
-func (j *Jobs) wrapMessages(w *job) (out [][]byte, err error) {
+func wrapMessages(w *job, keys jobKeys) (out [][]byte, err error) {
 	for _, e := range w.epochs {
-		m, err := j.wrapMessage(e, w.version)
+		from, to, err := keys.pair(e.share(), e.next(w.version))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, m)
+		m := rotation.Job{Kind: rotation.Wrap, From: from, To: to, FromID: e.DEKID, FromSealed: e.Wrapped}
+		out = append(out, m.Append(make([]byte, 0, rotation.JobSize)))
+		from.Wipe()
+		to.Wipe()
 	}
 	return out, nil
-}
-
-func (j *Jobs) wrapMessage(e liveEpoch, version uint32) ([]byte, error) {
-	from, err := j.wrappingKey(e.share())
-	if err != nil {
-		return nil, err
-	}
-	defer from.Wipe()
-	to, err := j.wrappingKey(e.next(version))
-	if err != nil {
-		return nil, err
-	}
-	defer to.Wipe()
-	return rotation.Job{Kind: rotation.Wrap, From: from, To: to, FromID: e.DEKID, FromSealed: e.Wrapped}.Append(nil), nil
 }
 
 // wrapped takes the receipts of a wrap job, one for each of its data keys in their
@@ -155,13 +144,16 @@ func (j *Jobs) wrapped(ctx context.Context, in api.JobReceipts) error {
 		return badRequest.because("", "receipts: %d, of a job %s with %d data keys", len(in.Receipts), w.kind, len(w.epochs))
 	}
 	j.s.step("wrapped.check")
-	made, err := j.rewrapped(w, in.Receipts)
+	var made []signedRewrap
+	j.crypto.of(func() { made, err = j.rewrapped(w, in.Receipts) })
 	if err != nil {
 		return err
 	}
-	agentkeys.Scrubbed(func() {
+	j.scrubbed(func() {
+		keys := j.keys()
+		defer keys.wipe()
 		for i := 0; i < len(made) && err == nil; i++ {
-			err = j.opens(w.epochs[i].next(w.version), made[i].m.DEKID, made[i].m.Wrapped)
+			err = keys.open(w.epochs[i].next(w.version), made[i].m.DEKID, made[i].m.Wrapped)
 		}
 	})
 	if err != nil {
@@ -169,10 +161,12 @@ func (j *Jobs) wrapped(ctx context.Context, in api.JobReceipts) error {
 	}
 	j.s.step("wrapped.statement")
 	wires := make([][]byte, len(made))
-	for i, r := range made {
-		body := statement.RewrapDEK{Receipt: r.m, ValidUntil: j.s.statementValidUntil()}
-		wires[i] = statement.SignProcess(j.s.cfg.State.Instance, j.s.cfg.Vault, body, &r.sig)
-	}
+	j.crypto.of(func() {
+		for i, r := range made {
+			body := statement.RewrapDEK{Receipt: r.m, ValidUntil: j.s.statementValidUntil()}
+			wires[i] = statement.SignProcess(j.s.cfg.State.Instance, j.s.cfg.Vault, body, &r.sig)
+		}
+	})
 	r, err := j.s.cfg.Relay.Submit(ctx, wires)
 	if err != nil {
 		return err

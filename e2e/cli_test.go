@@ -116,7 +116,7 @@ func shape() {
 func reduce(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
-		for _, key := range []string{"processes", "cpu_seconds", "rss_mib"} { // by their names, which depend on who asks
+		for _, key := range []string{"processes", "process_cpu_seconds", "rss_mib"} { // by their names, which depend on who asks
 			if of, ok := v[key].(map[string]any); ok {
 				v[key] = map[string]any{"agentkeysd": of["agentkeysd"]}
 			}
