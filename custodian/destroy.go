@@ -39,6 +39,25 @@ type eraser struct {
 	// outdated are shares that a re-wrap has replaced, and since when.
 	outdated map[erasure.ShareID]time.Time
 	kick     chan struct{}
+	failure  failure
+}
+
+// failure is why the last destruction did not come to its end, and when it is tried again.
+// An anchor may be dead for hours.
+type failure struct {
+	why   error // nil after one that did
+	times int
+	again time.Time
+}
+
+// longestPause is between two tries of a destruction that fails.
+const longestPause = 10 * time.Second
+
+func (f failure) next(err error) failure {
+	if err == nil {
+		return failure{}
+	}
+	return failure{err, f.times + 1, time.Now().Add(min(longestPause, time.Second<<min(f.times, 10)))}
 }
 
 // discarded is an object that no verified row names any more.
@@ -72,6 +91,10 @@ func (e *eraser) job(user agentkeys.Wallet, drained rules.EpochRow, grace time.D
 		case e.kick <- struct{}{}:
 		default:
 		}
+	}
+	if e.failure.why != nil {
+		return api.Job{Kind: api.JobWait, WaitMS: int(max(time.Second, time.Until(e.failure.again)).Milliseconds()),
+			Detail: "share is not erased yet, will try again: " + e.failure.why.Error()}
 	}
 	return api.Job{Kind: api.JobWait, WaitMS: 50, Detail: "share is being erased"}
 }
@@ -110,15 +133,23 @@ func (e *eraser) run(ctx context.Context) error {
 		if len(ids) == 0 {
 			continue
 		}
-		if err := e.destroy(ctx, ids); err != nil && ctx.Err() == nil {
+		err := e.destroy(ctx, ids)
+		if err != nil && ctx.Err() == nil {
 			e.s.log.Error("epochs are drained but not destroyed, will try again", "epochs", len(ids), "error", err.Error())
 		}
+		e.mu.Lock()
+		e.failure = e.failure.next(err)
+		e.mu.Unlock()
 	}
 }
 
+// take gives the epochs that are to be destroyed now.
 func (e *eraser) take() (ids []erasure.ShareID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if time.Now().Before(e.failure.again) {
+		return nil
+	}
 	for id := range e.ready {
 		ids = append(ids, id)
 	}
@@ -251,7 +282,7 @@ func (e *eraser) leftovers(ctx context.Context) error {
 		if !ok || u.Active.Epoch < 2 {
 			continue
 		}
-		if err := e.emptyDestroyed(ctx, user, u); err != nil {
+		if err := errors.Join(e.emptyDestroyed(ctx, user, u), sleep(ctx, reapPause(len(users)))); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -255,6 +256,13 @@ func TestDeadAnchorStopsDestruction(t *testing.T) {
 				}
 				if !r.logged("drained but not destroyed") || !r.logged("anchor "+r.anchors[1].id.String()) {
 					t.Fatal("the log does not say which anchor")
+				}
+				// The operator is told which, and to come back later rather than at once.
+				if j := r.look(); j.WaitMS < 1000 || j.WaitMS > int(longestPause.Milliseconds()) || !strings.Contains(j.Detail, r.anchors[1].id.String()) {
+					t.Errorf("told to wait %d ms: %s", j.WaitMS, j.Detail)
+				}
+				if n := r.loggedTimes("drained but not destroyed"); n > 12 {
+					t.Errorf("the log says so %d times within a minute", n)
 				}
 				// The next epoch waits, reading and writing do not.
 				r.ask()

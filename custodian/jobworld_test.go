@@ -171,9 +171,7 @@ func newRotating(t *testing.T, anchors int) *rotating {
 // join adds an anchor; the next start opens it.
 func (r *rotating) join() {
 	r.t.Helper()
-	file, err := erasure.NewFileAnchor(r.t.TempDir())
-	check(r.t, err)
-	a := &testAnchor{id: erasure.AnchorID{byte(len(r.anchors) + 1)}, file: file}
+	a := &testAnchor{id: erasure.AnchorID{byte(len(r.anchors) + 1)}, file: erasure.NewFileAnchor(r.t.TempDir())}
 	r.anchors = append(r.anchors, a)
 	r.act(statement.AddAnchor{Anchor: statement.AnchorID(a.id), Type: statement.AnchorFile})
 }
@@ -485,8 +483,10 @@ func (r *rotating) emptied() []string {
 }
 
 // logged says whether the log has a text.
-func (r *rotating) logged(text string) bool {
+func (r *rotating) logged(text string) bool { return r.loggedTimes(text) > 0 }
+
+func (r *rotating) loggedTimes(text string) int {
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
-	return strings.Contains(r.log.b.String(), text)
+	return strings.Count(r.log.b.String(), text)
 }

@@ -57,6 +57,39 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
+// TestAnchorBroughtBack: an anchor goes away while an epoch drains. The epoch is not called
+// destroyed, all is read meanwhile, the log names the place, nobody makes it anew; brought
+// back, without a start of anything, it goes on.
+func TestAnchorBroughtBack(t *testing.T) {
+	v := start(t)
+	p := v.enrol(t)
+	p.store(t, "kept")
+	place := filepath.Join(v.path("dev", "anchor"), "2")
+	before := p.ask(t)
+	within(t, 30*time.Second, "the epoch drains", func() bool { _, draining := active(p.list(t)); return draining != 0 })
+	if err := os.Rename(place, place+".away"); err != nil {
+		t.Fatal(err)
+	}
+	log := func() string { return string(read(t, v.path("dev", "log", "agentkeys-custodian.log"))) }
+	within(t, time.Minute, "the log names the place", func() bool { return strings.Contains(log(), place+" is not there: bring it back") })
+	time.Sleep(3 * time.Second)
+	if _, draining := active(p.list(t)); draining == 0 {
+		t.Error("the epoch is called destroyed, though one anchor still has its share")
+	}
+	if _, err := os.Stat(place); !os.IsNotExist(err) {
+		t.Errorf("somebody made the place anew: %v", err)
+	}
+	p.mustRead(t, "kept")
+	if n := strings.Count(log(), "epochs are drained but not destroyed"); n > 8 {
+		t.Errorf("the log says so %d times within some seconds", n)
+	}
+	if err := os.Rename(place+".away", place); err != nil {
+		t.Fatal(err)
+	}
+	p.rotated(t, before)
+	p.mustRead(t, "kept")
+}
+
 // operator runs an act of the authority.
 func (v *vault) operator(t *testing.T, args ...string) (string, error) {
 	t.Helper()

@@ -39,6 +39,14 @@ type Anchor interface {
 	Destroy(ctx context.Context, root Root) error
 }
 
+// Maker is an anchor whose place has to be made before the first root. [Open] has it
+// made while nothing was committed, and never later: a place that is not there then is
+// away, and an empty one in its stead would be in the way when it is brought back.
+type Maker interface {
+	// Make is safe to repeat.
+	Make(ctx context.Context) error
+}
+
 // Row is the proven Anchor row. Generation 0 means that nothing was committed.
 type Row struct {
 	Generation uint64

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -305,10 +307,7 @@ func TestAnchorThatDoesNotDestroyIsNoticed(t *testing.T) {
 // The same life on files: the thief gets what the directory holds in the end.
 func TestLifeOnFileAnchor(t *testing.T) {
 	b := newBench(t)
-	files, err := NewFileAnchor(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := NewFileAnchor(t.TempDir())
 	b.cfg.Anchor = files
 	if _, err := b.life(0); err != nil {
 		t.Fatal(err)
@@ -319,4 +318,28 @@ func TestLifeOnFileAnchor(t *testing.T) {
 		t.Fatalf("%d roots, %v", len(roots), err)
 	}
 	b.checkGone("file anchor", roots...)
+}
+
+// The place of an anchor is made before its first root, and never again: an empty one in
+// its stead would be in the way of the real one.
+func TestPlaceIsMadeOnce(t *testing.T) {
+	b := newBench(t)
+	dir := filepath.Join(t.TempDir(), "anchor")
+	b.cfg.Anchor = NewFileAnchor(dir)
+	if _, err := b.life(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), b.cfg); err == nil || !strings.Contains(err.Error(), dir+" is not there") {
+		t.Errorf("opened without its place: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the place was made again: %v", err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	b.checkKept(b.open(), "brought back")
 }

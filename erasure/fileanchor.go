@@ -21,23 +21,15 @@ type FileAnchor struct{ dir string }
 
 var rootFiles = [2]string{"root-a", "root-b"}
 
-// NewFileAnchor makes the directory, mode 0700, if there is none.
-func NewFileAnchor(dir string) (*FileAnchor, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("file anchor: %w", err)
+// NewFileAnchor names the directory; nothing is read or made. See [FileAnchor.Make].
+func NewFileAnchor(dir string) *FileAnchor { return &FileAnchor{dir} }
+
+// Make makes the directory, mode 0700, if there is none.
+func (a *FileAnchor) Make(context.Context) error {
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return fmt.Errorf("file anchor: %w", err)
 	}
-	a := &FileAnchor{dir}
-	unlock, err := a.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	for _, name := range rootFiles {
-		if err := a.remove(name + ".new"); err != nil {
-			return nil, err
-		}
-	}
-	return a, nil
+	return nil
 }
 
 // Kind is the kind in the Anchor row.
@@ -128,6 +120,9 @@ func (a *FileAnchor) Destroy(_ context.Context, root Root) error {
 // and lasts until unlock or the end of the process.
 func (a *FileAnchor) lock() (unlock func(), err error) {
 	d, err := os.Open(a.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("file anchor: %s is not there: bring it back, or have the authority evict the anchor", a.dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("file anchor: %w", err)
 	}
@@ -141,6 +136,9 @@ func (a *FileAnchor) lock() (unlock func(), err error) {
 // read gives both files, zero for one that is not there.
 func (a *FileAnchor) read() (held [2]Root, err error) {
 	for i, name := range rootFiles {
+		if err := a.remove(name + ".new"); err != nil {
+			return held, err
+		}
 		path := filepath.Join(a.dir, name)
 		info, err := os.Lstat(path)
 		if errors.Is(err, os.ErrNotExist) {

@@ -15,9 +15,9 @@ import (
 
 func fileHarness(t *testing.T) (anchortest.Harness, string) {
 	dir := filepath.Join(t.TempDir(), "anchor")
-	open := func() (erasure.Anchor, error) { return erasure.NewFileAnchor(dir) }
-	anchor, err := open()
-	if err != nil {
+	open := func() (erasure.Anchor, error) { return erasure.NewFileAnchor(dir), nil }
+	anchor := erasure.NewFileAnchor(dir)
+	if err := anchor.Make(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return anchortest.Harness{Anchor: anchor, Reopen: open}, dir
@@ -155,6 +155,30 @@ func TestFileAnchorOpenedTwice(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// A place that was moved away is not made again: brought back it is as it was.
+func TestFileAnchorMovedAway(t *testing.T) {
+	h, dir := fileHarness(t)
+	root := erasure.Root{1}
+	if err := h.Anchor.Stage(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Anchor.Roots(t.Context())
+	for what, err := range map[string]error{"roots": err, "stage": h.Anchor.Stage(t.Context(), erasure.Root{2}), "destroy": h.Anchor.Destroy(t.Context(), root)} {
+		if err == nil || !strings.Contains(err.Error(), dir+" is not there: bring it back") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if roots, err := h.Anchor.Roots(t.Context()); err != nil || !slices.Equal(roots, []erasure.Root{root}) {
+		t.Errorf("back again: %d roots, %v", len(roots), err)
+	}
 }
 
 func TestFileAnchorRefusesOpenModes(t *testing.T) {

@@ -38,6 +38,11 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 }
 
 func (t *Tree) open(ctx context.Context, row Row) error {
+	if m, ok := t.cfg.Anchor.(Maker); ok && row.Generation == 0 {
+		if err := m.Make(ctx); err != nil {
+			return err
+		}
+	}
 	if err := t.sortRoots(ctx, row); err != nil {
 		return err
 	}

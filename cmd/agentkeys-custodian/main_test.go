@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"example.org/agentkeys/erasure"
 )
 
 // complete is a configuration that passes every check.
@@ -80,8 +79,8 @@ func TestOperatorListensOnLoopbackOnly(t *testing.T) {
 func TestAnchorFlag(t *testing.T) {
 	one, two := strings.Repeat("1", 32), strings.Repeat("2", 32)
 	var f anchorFlags
-	if err := f.Set(one + "=file:/a,bc"); err == nil {
-		t.Error("a half anchor was taken")
+	if err := f.Set(one + "=file:/a,b"); err != nil || f[0].dir != "/a,b" {
+		t.Errorf("a directory with a comma: %v, %v", f, err)
 	}
 	f = nil
 	if err := f.Set(one + "=file:/a/b:c"); err != nil || f.Set(two+"=file:/d") != nil || len(f) != 2 || f[0].dir != "/a/b:c" {
@@ -91,37 +90,21 @@ func TestAnchorFlag(t *testing.T) {
 	if err := again.Set(f.String()); err != nil || again.String() != f.String() {
 		t.Errorf("%s: %v", again.String(), err)
 	}
+	place := t.TempDir()
+	if err := os.Symlink(place, place+".link"); err != nil {
+		t.Fatal(err)
+	}
+	var linked anchorFlags
+	if linked.Set(one+"=file:"+place) != nil || linked.Set(two+"=file:"+place+".link") == nil {
+		t.Error("a link to another anchor's directory was taken")
+	}
 	for name, text := range map[string]string{
-		"same id": one + "=file:/e", "same directory": strings.Repeat("3", 32) + "=file:/d", "short id": "11=file:/e", "no directory": strings.Repeat("3", 32) + "=file:",
+		"same id": one + "=file:/e", "same directory": strings.Repeat("3", 32) + "=file:/d", "same directory, other words": strings.Repeat("3", 32) + "=file:/x/../d/",
+		"an id that is none": strings.Repeat("3", 32) + "=file:/e,zz=file:/f", "begins with none": "zz," + strings.Repeat("3", 32) + "=file:/e", "short id": "11=file:/e", "no directory": strings.Repeat("3", 32) + "=file:",
 		"other kind": strings.Repeat("3", 32) + "=tpm:/dev/tpm0", "empty": "",
 	} {
 		if err := f.Set(text); err == nil {
 			t.Errorf("%s: taken", name)
 		}
-	}
-}
-
-// An anchor whose place is not there at the start is tried again.
-func TestLateAnchor(t *testing.T) {
-	dir := t.TempDir() + "/file"
-	if err := os.WriteFile(dir, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l := &lateAnchor{dir: dir}
-	if _, err := l.Roots(t.Context()); err == nil {
-		t.Error("a file is no anchor")
-	}
-	if err := os.Remove(dir); err != nil {
-		t.Fatal(err)
-	}
-	if roots, err := l.Roots(t.Context()); err != nil || len(roots) != 0 {
-		t.Errorf("%v, %v", roots, err)
-	}
-	root := erasure.Root{1}
-	if err := l.Stage(t.Context(), root); err != nil {
-		t.Error(err)
-	}
-	if roots, err := l.Roots(t.Context()); err != nil || len(roots) != 1 || roots[0] != root {
-		t.Errorf("%v, %v", roots, err)
 	}
 }

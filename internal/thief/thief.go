@@ -227,11 +227,7 @@ func (l Loot) place(user agentkeys.Wallet, name string) (p envelope.Place, ok bo
 func (l Loot) shares(ctx context.Context) (map[erasure.ShareID]erasure.Share, error) {
 	anchors := map[erasure.AnchorID]*erasure.FileAnchor{}
 	for id, dir := range l.Anchors {
-		a, err := erasure.NewFileAnchor(dir)
-		if err != nil {
-			return nil, err
-		}
-		anchors[id] = a
+		anchors[id] = erasure.NewFileAnchor(dir)
 	}
 	out := map[erasure.ShareID]erasure.Share{}
 	opened := 0

@@ -85,11 +85,8 @@ func newHouse(t *testing.T) *house {
 	h := &house{t: t, user: agentkeys.Wallet{7}, live: map[erasure.ShareID]bool{}, ever: map[string][]byte{}, anchorDir: filepath.Join(t.TempDir(), "anchor")}
 	h.row = erasure.Row{Term: 1}
 	h.loot = Loot{Vault: agentkeys.VaultID{1}, Objects: map[string][]byte{}, Seed: seed.New(), Anchors: map[erasure.AnchorID]string{{9}: h.anchorDir}}
-	anchor, err := erasure.NewFileAnchor(h.anchorDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.tree, err = erasure.Open(t.Context(), erasure.Config{Vault: h.loot.Vault, ID: erasure.AnchorID{9}, Objects: h, Anchor: anchor, Chain: chain{h},
+	var err error
+	h.tree, err = erasure.Open(t.Context(), erasure.Config{Vault: h.loot.Vault, ID: erasure.AnchorID{9}, Objects: h, Anchor: erasure.NewFileAnchor(h.anchorDir), Chain: chain{h},
 		Version: 1, Shielding: h.loot.shielding, Live: func(_ context.Context, visit func(erasure.ShareID) error) error {
 			for id := range h.live {
 				if err := visit(id); err != nil {
