@@ -12,7 +12,7 @@ import (
 )
 
 // workers is how many objects are on their way to or from the store at once.
-const workers = 8
+const workers = 16
 
 // fetch gets the old envelopes of a chunk in order. Objects that are not there,
 // or have other bytes, come back together in an errMissing; an outage is an outage.
@@ -43,6 +43,20 @@ func fetch(ctx context.Context, store *blobstore.Courier, moves []api.Move) ([][
 		return nil, missing
 	}
 	return out, nil
+}
+
+// prefetch begins to fetch a chunk and gives what waits for it.
+func prefetch(ctx context.Context, store *blobstore.Courier, moves []api.Move) func() ([][]byte, error) {
+	var old [][]byte
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		old, err = fetch(ctx, store, moves)
+		return err
+	})
+	return func() ([][]byte, error) {
+		err := g.Wait()
+		return old, err
+	}
 }
 
 // puts stores new envelopes beside the rotator's work.

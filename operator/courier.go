@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -177,9 +178,9 @@ func signed(id string, b []byte) (api.JobReceipt, error) {
 	return api.JobReceipt{ID: id, Kind: b[0], Body: b[1 : len(b)-96], Signature: b[len(b)-96:]}, nil
 }
 
-// move carries chunk after chunk. Objects of a chunk are fetched and stored by
-// several workers while the rotator works on them in order; a chunk's receipt goes
-// to the custodian while the next chunk is under way.
+// move carries chunk after chunk. While the rotator works on one, in order, the objects of
+// the next are fetched and those of the last are stored; once they are, its receipt goes to
+// the custodian.
 func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wallet, j api.Job, f api.JobFrames) (report func() error, err error) {
 	if f.Store == nil {
 		return nil, errors.New("custodian: job without a store session")
@@ -190,33 +191,48 @@ func (c *Courier) move(ctx context.Context, p *rotatorProcess, user agentkeys.Wa
 	if err != nil {
 		return nil, err
 	}
-	frames, total := f.Frames, len(f.Entries)
+	ahead, cancel := context.WithCancel(ctx)
+	defer cancel()
+	frames, total, done := f.Frames, len(f.Entries), 0
 	reports := newReports()
-	for at := 0; at < total; {
-		n := min(receipt.MaxRows, total-at)
-		moves := f.Entries[at : at+n]
-		b, err := c.chunk(ctx, p, store, &frames, moves)
+	chunks := slices.Collect(slices.Chunk(f.Entries, receipt.MaxRows))
+	var next func() ([][]byte, error)
+	for i, moves := range chunks {
+		if i == 0 {
+			next = prefetch(ahead, store, moves)
+		}
+		old, err := next()
 		if err != nil {
 			return nil, errors.Join(err, reports.wait())
+		}
+		if i+1 < len(chunks) {
+			next = prefetch(ahead, store, chunks[i+1])
+		}
+		puts := newPuts(ctx, store)
+		b, err := chunk(p, puts, &frames, moves, old)
+		if err != nil {
+			return nil, errors.Join(err, puts.wait(), reports.wait())
 		}
 		r, err := signed(j.ID, b)
 		if err != nil {
-			return nil, errors.Join(err, reports.wait())
+			return nil, errors.Join(err, puts.wait(), reports.wait())
 		}
-		reports.add(func() error { return c.custodian.receipt(ctx, r) })
-		at += n
+		reports.add(func() error {
+			if err := puts.wait(); err != nil {
+				return err
+			}
+			return c.custodian.receipt(ctx, r)
+		})
+		done += len(moves)
 		if c.progress != nil {
-			c.progress(user.String(), j.Kind, at, total)
+			c.progress(user.String(), j.Kind, done, total)
 		}
 	}
 	return reports.wait, nil
 }
 
-func (c *Courier) chunk(ctx context.Context, p *rotatorProcess, store *blobstore.Courier, frames *[]byte, moves []api.Move) ([]byte, error) {
-	old, err := fetch(ctx, store, moves)
-	if err != nil {
-		return nil, err
-	}
+// chunk takes the envelopes of one chunk through the rotator and gives its receipt.
+func chunk(p *rotatorProcess, puts *puts, frames *[]byte, moves []api.Move, old [][]byte) ([]byte, error) {
 	typ, body, err := feed(p, frames)
 	if err != nil {
 		return nil, err
@@ -224,14 +240,12 @@ func (c *Courier) chunk(ctx context.Context, p *rotatorProcess, store *blobstore
 	if typ != rotation.Feed || len(body) != 2 || int(binary.BigEndian.Uint16(body)) != len(moves) {
 		return nil, errors.New("rotator: waits for another number of envelopes")
 	}
-	puts := newPuts(ctx, store)
 	for i, m := range moves {
 		sealed, err := p.ask(rotation.Envelope, old[i], rotation.Resealed)
 		if err != nil {
-			return nil, errors.Join(err, puts.wait())
+			return nil, err
 		}
 		puts.add(m.To, sealed)
 	}
-	rcpt, err := p.read(rotation.Receipt)
-	return rcpt, errors.Join(err, puts.wait())
+	return p.read(rotation.Receipt)
 }
