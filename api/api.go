@@ -137,7 +137,7 @@ type Write struct {
 	Service    string    `json:"service"`
 	Agent      string    `json:"agent,omitempty"` // slot of this agent, empty = shared
 	Credential []byte    `json:"credential"`
-	Idle       uint8     `json:"idle"` // statement.IdleRule
+	Idle       uint8     `json:"idle"` // statement.IdleRule; 0 = as it was, or the vault's default
 	Previous   uint64    `json:"previous"`
 	BlobID     []byte    `json:"blob_id,omitempty"` // 16
 	Presence   *Presence `json:"presence,omitempty"`

@@ -150,7 +150,7 @@ func TestDenials(t *testing.T) {
 			return err
 		}},
 		{"bad idle rule", badRequest, func(w *world, _ token.Claims) error {
-			_, err := w.s.write(w.t.Context(), w.session(w.owner), api.Write{Service: "github", Credential: secretBytes(w.t, "x")})
+			_, err := w.s.write(w.t.Context(), w.session(w.owner), api.Write{Service: "github", Credential: secretBytes(w.t, "x"), Idle: 3})
 			return err
 		}},
 		{"credential too large", tooLarge, func(w *world, _ token.Claims) error {
@@ -825,4 +825,35 @@ func (k *keepingRelay) Submit(ctx context.Context, wires [][]byte) (api.Relayed,
 		k.wire = wires[0]
 	}
 	return k.fakeChain.Submit(ctx, wires)
+}
+
+// The idle rule: what the owner names; else what the credential had; else the vault's
+// default; else carry.
+func TestIdleRuleDefault(t *testing.T) {
+	for _, vaults := range []statement.IdleRule{0, statement.IdleCarry, statement.IdleExpire} {
+		w := newWorld(t)
+		w.s.cfg.Idle = vaults
+		store := func(name string, idle statement.IdleRule, previous uint64) statement.IdleRule {
+			t.Helper()
+			in := api.Write{Service: name, Credential: secretBytes(t, "x"), Idle: uint8(idle), Previous: previous}
+			if previous != 0 {
+				in.Presence = w.presence("overwrite", name, previous)
+			}
+			_, err := w.s.write(t.Context(), w.session(w.owner), in)
+			check(t, err)
+			return w.pointer(name).Idle
+		}
+		if got := store("unnamed", 0, 0); got != max(vaults, statement.IdleCarry) {
+			t.Errorf("vault's default %d: rule %d", vaults, got)
+		}
+		for _, named := range []statement.IdleRule{statement.IdleCarry, statement.IdleExpire} {
+			name := fmt.Sprintf("named-%d", named)
+			if got := store(name, named, 0); got != named {
+				t.Errorf("vault's default %d: rule %d, owner named %d", vaults, got, named)
+			}
+			if got := store(name, 0, 1); got != named {
+				t.Errorf("vault's default %d: a new value has rule %d, the old one had %d", vaults, got, named)
+			}
+		}
+	}
 }

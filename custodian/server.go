@@ -13,6 +13,7 @@ import (
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/seed"
+	"example.org/agentkeys/statement"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -55,7 +56,9 @@ type Config struct {
 	Platform uint8
 	Evidence []byte
 	Limit    string // one sentence: what this deployment does not protect from
-	Log      *slog.Logger
+	// Idle is the vault's default for credentials whose owner names no rule; 0 = carry.
+	Idle statement.IdleRule
+	Log  *slog.Logger
 	// Step, if set, is called before every step of a flow with its name; tests stop
 	// there.
 	Step func(name string)

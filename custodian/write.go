@@ -1,6 +1,7 @@
 package custodian
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -66,8 +67,8 @@ func (s *Server) parseWrite(in api.Write) (w want, blob agentkeys.BlobID, err er
 		return w, blob, badRequest.because("", "%v", err)
 	}
 	cred.Secret.Wipe()
-	if in.Idle != uint8(statement.IdleCarry) && in.Idle != uint8(statement.IdleExpire) {
-		return w, blob, badRequest.because("", "idle: want 1 (carry) or 2 (expire)")
+	if in.Idle > uint8(statement.IdleExpire) {
+		return w, blob, badRequest.because("", "idle: want 1 (carry), 2 (expire), or 0 (as it was, or the vault's default)")
 	}
 	switch len(in.BlobID) {
 	case 0:
@@ -206,9 +207,21 @@ func (s *Server) earlier(ctx context.Context, v verdict, at envelope.Place, key 
 	return envelope.HashOf(b), nil
 }
 
+// idle is the rule that the owner named; else that of the credential it replaces; else the
+// vault's default.
+func (s *Server) idle(in api.Write, v verdict) statement.IdleRule {
+	switch {
+	case in.Idle != 0:
+		return statement.IdleRule(in.Idle)
+	case v.held:
+		return v.pointer.Idle
+	}
+	return cmp.Or(s.cfg.Idle, statement.IdleCarry)
+}
+
 func (s *Server) register(c token.Claims, in api.Write, w want, v verdict, at envelope.Place, hash agentkeys.Hash) (statement.RegisterBlob, error) {
 	b := statement.RegisterBlob{User: at.User, Agent: at.Agent, Service: at.Service, Epoch: at.Epoch, Blob: at.Blob, Hash: hash,
-		PreviousVersion: at.Version - 1, Idle: statement.IdleRule(in.Idle), ValidUntil: s.statementValidUntil()}
+		PreviousVersion: at.Version - 1, Idle: s.idle(in, v), ValidUntil: s.statementValidUntil()}
 	if v.held {
 		// Only an overwrite has had its presence checked.
 		b.PreviousHash, b.Presence = v.pointer.Hash, sha256.Sum256(w.presence.Signature)

@@ -17,6 +17,7 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/internal/service"
+	"example.org/agentkeys/statement"
 )
 
 // config is everything a custodian is told. Nothing in it is secret.
@@ -26,6 +27,7 @@ type config struct {
 	trustHash                                                 string
 	s3, sts, bucket, region, account, issuer, audience        string
 	anchors                                                   anchorFlags
+	idle                                                      string
 	development, stopOnEOF, verbose                           bool
 }
 
@@ -67,6 +69,7 @@ func parse(args []string) (c config, err error) {
 	f.StringVar(&c.issuer, "issuer", "", "`URL` of this vault's OIDC issuer (needed)")
 	f.StringVar(&c.audience, "audience", "agentkeys-vault", "audience of the tokens for STS")
 	f.Var(&c.anchors, "anchor", "`ID=file:DIR`, an anchor: its id, 32 hex digits, and where its root lies; may be repeated, two are normal (needed)")
+	f.StringVar(&c.idle, "idle", "carry", "what happens to credentials that nobody reads until their epoch's window ends, where their owner names no rule: `carry|expire`")
 	f.BoolVar(&c.development, "development", false, "software sealing, software attestation, file anchor: no protection from root")
 	f.BoolVar(&c.stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	f.BoolVar(&c.verbose, "verbose", false, "log more")
@@ -94,6 +97,8 @@ func environment(f *flag.FlagSet) (err error) {
 	return err
 }
 
+var idleRules = map[string]statement.IdleRule{"carry": statement.IdleCarry, "expire": statement.IdleExpire}
+
 // check refuses what cannot work or is not safe.
 func (c config) check() (vault agentkeys.VaultID, trust agentkeys.Hash, err error) {
 	if !c.development {
@@ -104,6 +109,9 @@ func (c config) check() (vault agentkeys.VaultID, trust agentkeys.Hash, err erro
 		if v == "" {
 			return vault, trust, fmt.Errorf("--%s is missing; see --help", name)
 		}
+	}
+	if idleRules[c.idle] == 0 {
+		return vault, trust, fmt.Errorf("--idle: want carry or expire, not %q", c.idle)
 	}
 	if vault, err = agentkeys.ParseVaultID(c.vault); err != nil {
 		return vault, trust, fmt.Errorf("--vault: %w", err)

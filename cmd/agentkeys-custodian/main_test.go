@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
 )
 
 // complete is a configuration that passes every check.
@@ -30,6 +29,7 @@ func TestCheck(t *testing.T) {
 		"--chain-id":    func(c *config) { c.chainID = "" },
 		"--bucket":      func(c *config) { c.bucket = "" },
 		"--issuer":      func(c *config) { c.issuer = "" },
+		"--idle":        func(c *config) { c.idle = "never" },
 		"--anchor":      func(c *config) { c.anchors = nil },
 		"--vault":       func(c *config) { c.vault = "x" },
 		"--trust-hash":  func(c *config) { c.trustHash = "x" },

@@ -35,15 +35,17 @@ func devCommand(a *app) *cobra.Command {
 		return d
 	}
 	var stopOnEOF, force, open bool
+	var idle string
 	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"), Example: "  agentkeys dev run",
-		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, stopOnEOF, open) }}
+		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, idle, stopOnEOF, open) }}
 	runCmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	reset := &cobra.Command{Use: "reset", Short: "Stop the stack and delete everything in it", Args: exactly(0, "no arguments"), Example: "  agentkeys dev reset --force",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.devReset(cmd.Context(), place(), force) }}
 	reset.Flags().BoolVar(&force, "force", false, "yes, every credential in it is lost")
 	startCmd := &cobra.Command{Use: "start", Short: "Start the stack in the background", Args: exactly(0, "no arguments"), Example: "  agentkeys dev start",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin, open) }}
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin, idle, open) }}
 	for _, c := range []*cobra.Command{startCmd, runCmd} {
+		c.Flags().StringVar(&idle, "idle", "carry", "what happens to credentials that nobody reads, where store names no rule: carry or expire")
 		c.Flags().BoolVar(&open, "no-sandbox", false, "run the rotator without its sandbox, where the kernel has none")
 	}
 	c.AddCommand(runCmd, reset, startCmd,
@@ -55,8 +57,8 @@ func devCommand(a *app) *cobra.Command {
 }
 
 // devRun is the supervisor. It says on descriptor 3 when everything is ready.
-func (a *app) devRun(dir, bin string, stopOnEOF, open bool) error {
-	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Open: open, Step: func(step string) { fmt.Fprintln(a.err, step) }})
+func (a *app) devRun(dir, bin, idle string, stopOnEOF, open bool) error {
+	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Idle: idle, Open: open, Step: func(step string) { fmt.Fprintln(a.err, step) }})
 	if err != nil {
 		return err
 	}
@@ -67,11 +69,14 @@ func (a *app) devRun(dir, bin string, stopOnEOF, open bool) error {
 }
 
 // devStart starts a supervisor of its own session and waits until it is ready.
-func (a *app) devStart(ctx context.Context, dir, bin string, open bool) error {
+func (a *app) devStart(ctx context.Context, dir, bin, idle string, open bool) error {
+	if _, err := parseIdle(idle); err != nil {
+		return err
+	}
 	if pid, err := devstack.Running(dir); err != nil {
 		return err
 	} else if pid == 0 {
-		if err := a.background(ctx, dir, bin, open); err != nil {
+		if err := a.background(ctx, dir, bin, idle, open); err != nil {
 			return err
 		}
 	}
@@ -94,7 +99,7 @@ func devProfile(dir string, c devstack.Config) profile {
 
 const startWithin = 90 * time.Second
 
-func (a *app) background(ctx context.Context, dir, bin string, open bool) error {
+func (a *app) background(ctx context.Context, dir, bin, idle string, open bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -112,7 +117,7 @@ func (a *app) background(ctx context.Context, dir, bin string, open bool) error 
 		return err
 	}
 	defer r.Close()
-	args := []string{"dev", "run", "--dir", dir}
+	args := []string{"dev", "run", "--dir", dir, "--idle", idle}
 	if bin != "" {
 		args = append(args, "--bin", bin)
 	}

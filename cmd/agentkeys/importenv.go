@@ -13,7 +13,6 @@ import (
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/credential"
-	"example.org/agentkeys/statement"
 	"github.com/spf13/cobra"
 )
 
@@ -60,7 +59,7 @@ func (a *app) importFile(ctx context.Context, path string) (done []stored, skipp
 	done = []stored{}
 	for i, e := range entries {
 		fmt.Fprintf(a.err, "%d/%d %s\n", i+1, len(entries), e.service)
-		s, err := a.put(ctx, cl, agentkeys.Service(e.service), agentkeys.Wallet{}, credential.Credential{Secret: agentkeys.NewSecret(e.value), Kind: credential.Other}, statement.IdleCarry, 0)
+		s, err := a.put(ctx, cl, agentkeys.Service(e.service), agentkeys.Wallet{}, credential.Credential{Secret: agentkeys.NewSecret(e.value), Kind: credential.Other}, 0, 0)
 		if api.CodeOf(err) == "exists" {
 			skipped = append(skipped, e.service)
 			continue

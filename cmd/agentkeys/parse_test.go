@@ -125,10 +125,13 @@ func TestParseHosts(t *testing.T) {
 }
 
 func TestParseIdle(t *testing.T) {
-	for s, want := range map[string]statement.IdleRule{"carry": statement.IdleCarry, "expire": statement.IdleExpire, "": 0, "Carry": 0} {
+	for s, want := range map[string]statement.IdleRule{"carry": statement.IdleCarry, "expire": statement.IdleExpire, "Carry": 0} {
 		if got, err := parseIdle(s); got != want || (err == nil) != (want != 0) {
 			t.Errorf("%q: %v %v", s, got, err)
 		}
+	}
+	if got, err := parseIdle(""); got != 0 || err != nil {
+		t.Errorf("the vault's default: %v %v", got, err)
 	}
 }
 

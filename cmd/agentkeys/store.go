@@ -73,7 +73,7 @@ func (f *valueFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.kind, "kind", "", "how it goes on the wire: bearer (default), basic (user:password), header, query, sigv4 (id, line break, secret) or other (never)")
 	c.Flags().StringVar(&f.header, "header", "", `with --kind header "Name: {secret}", with --kind query the parameter's name`)
 	c.Flags().StringVar(&f.agent, "agent", "", "store it in this agent's own slot instead of the shared one")
-	c.Flags().StringVar(&f.idle, "idle", "carry", "if nobody reads it until its epoch's window ends: carry or expire")
+	c.Flags().StringVar(&f.idle, "idle", "", "if nobody reads it until its epoch's window ends: carry or expire; else the vault's default")
 }
 
 // value reads the secret: a trailing newline is not part of it.
@@ -147,6 +147,8 @@ func parseHosts(list []string) ([]credential.HostRule, error) {
 
 func parseIdle(s string) (statement.IdleRule, error) {
 	switch s {
+	case "":
+		return 0, nil // the vault's default
 	case "carry":
 		return statement.IdleCarry, nil
 	case "expire":

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -30,6 +31,7 @@ type Options struct {
 	Bin    string           // where the programs lie; "" = beside this one, then PATH
 	Params statement.Params // of a new vault
 	Open   bool             // the rotator runs without its sandbox
+	Idle   string           // the vault's default: carry or expire; "" = carry
 	Step   func(string)     // told what is going on; may be nil
 }
 
@@ -318,7 +320,7 @@ func (s *Stack) late() {
 		"--relay", s.cfg.Relay(), "--node", s.cfg.RPC(), "--chain-id", s.cfg.ChainID, "--vault", s.cfg.VaultID,
 		"--trust-height", fmt.Sprint(s.cfg.Trust.Height), "--trust-hash", s.cfg.Trust.Hash,
 		"--s3", url("http", p.S3), "--sts", url("http", p.STS), "--bucket", bucket, "--region", region,
-		"--issuer", issuer, "--audience", audience, "--anchor", s.anchorFlag(), "--stop-on-eof")
+		"--issuer", issuer, "--audience", audience, "--anchor", s.anchorFlag(), "--idle", cmp.Or(s.opt.Idle, "carry"), "--stop-on-eof")
 	operator := []string{"start", "--vault", s.cfg.VaultID,
 		"--chain-id", s.cfg.ChainID, "--node", s.cfg.RPC(), "--custodian", url("http", p.Operator),
 		"--token-file", filepath.Join(d, "custodian", "operator.token"), "--relay-key-file", s.keyFile("relay.key"),
