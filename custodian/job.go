@@ -317,21 +317,25 @@ func (j *Jobs) frames(w *job, init *channel.Initiator, answer []byte) ([]byte, e
 	}
 	defer func() { _ = conn.Close() }()
 	messages, err := j.messages(w)
+	defer func() {
+		for _, m := range messages {
+			clear(m)
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
 	var frames bytes.Buffer
 	for i, m := range messages {
-		err := conn.WriteMessage(&frames, m, i == len(messages)-1)
-		clear(m)
-		if err != nil {
+		if err := conn.WriteMessage(&frames, m, i == len(messages)-1); err != nil {
 			return nil, fmt.Errorf("job: %w", err)
 		}
 	}
 	return frames.Bytes(), nil
 }
 
-// messages are the job and, for a move, its chunks.
+// messages are the job and, for a move, its chunks. They hold keys: the caller clears
+// them, after an error too.
 func (j *Jobs) messages(w *job) ([][]byte, error) {
 	keys := j.keys()
 	defer keys.wipe()

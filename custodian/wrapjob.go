@@ -42,8 +42,7 @@ func behind(w agentkeys.Wallet, u rules.User, version uint32) (out []liveEpoch) 
 }
 
 // wrap is one job with every data key of some users that is under an older shielding
-// key. A user is in no other's rows: each data key has a message, a receipt, and a
-// statement of its own.
+// key. Each data key has a message, a receipt and a statement of its own.
 func (j *Jobs) wrap(ctx context.Context, in api.WrapRequest) (api.Job, error) {
 	if len(in.Users) > api.MaxWrapUsers {
 		return api.Job{}, badRequest.because("", "wrap: %d users, want at most %d", len(in.Users), api.MaxWrapUsers)
@@ -119,7 +118,7 @@ func wrapMessages(w *job, keys jobKeys) (out [][]byte, err error) {
 	for _, e := range w.epochs {
 		from, to, err := keys.pair(e.share(), e.next(w.version))
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		m := rotation.Job{Kind: rotation.Wrap, From: from, To: to, FromID: e.DEKID, FromSealed: e.Wrapped}
 		out = append(out, m.Append(make([]byte, 0, rotation.JobSize)))

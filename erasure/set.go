@@ -102,9 +102,13 @@ func (s *Set) Tree(id AnchorID) *Tree {
 
 // Get gives a share from the first tree that has it.
 func (s *Set) Get(id ShareID) (Share, bool) {
-	trees, _ := s.trees()
-	for _, t := range trees {
-		if share, ok := t.Get(id); ok {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, m := range s.members {
+		if m.tree == nil {
+			continue
+		}
+		if share, ok := m.tree.Get(id); ok {
 			return share, true
 		}
 	}

@@ -202,9 +202,10 @@ func (s *Scheduler) note(what string, err error) {
 	s.log.Warn("rotation step failed, will try again", "what", what, "error", err.Error())
 }
 
-// Pending is how many users have a step due now, or one that failed and will be
-// tried again. Those who are only looked at later do not count.
-func (s *Scheduler) Pending() (n int) {
+// Pending is how many users have a step due now, one that failed and will be tried
+// again, or a data key to be wrapped anew. Those who are only looked at later do not count.
+func (s *Scheduler) Pending() int {
+	n := s.wraps.pending()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()

@@ -323,7 +323,15 @@ func TestWrapsAtOnce(t *testing.T) {
 		s := schedulerOf(c, rows.users)
 		s.version.Store(2)
 		s.hints = func(context.Context) ([]agentkeys.Wallet, uint32) { return nil, 2 }
+		time.AfterFunc(500*time.Millisecond, func() {
+			if n := s.Pending(); n != count {
+				t.Errorf("%d users are pending while their data keys are wrapped, want %d", n, count)
+			}
+		})
 		play(t, s, time.Minute)
+		if n := s.Pending(); n != 0 {
+			t.Errorf("at the end %d users are pending", n)
+		}
 		seen := map[agentkeys.Wallet]bool{}
 		for _, batch := range c.wrapped {
 			if len(batch) > api.MaxWrapUsers {

@@ -18,6 +18,7 @@ const wrapsAtOnce = 3
 type wraps struct {
 	mu    sync.Mutex
 	users map[agentkeys.Wallet]late
+	taken int // by jobs that are under way
 	kick  chan struct{}
 }
 
@@ -46,7 +47,20 @@ func (w *wraps) wake() {
 	}
 }
 
-// take gives as many as one job takes, once there are any.
+// pending counts those who wait and those whose job is under way.
+func (w *wraps) pending() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.users) + w.taken
+}
+
+func (w *wraps) done(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.taken -= n
+}
+
+// take gives as many as one job takes, once there are any; done follows.
 func (w *wraps) take(ctx context.Context) (batch map[agentkeys.Wallet]late) {
 	for {
 		w.mu.Lock()
@@ -59,6 +73,7 @@ func (w *wraps) take(ctx context.Context) (batch map[agentkeys.Wallet]late) {
 			batch[u] = l
 			delete(w.users, u)
 		}
+		w.taken += len(batch)
 		w.mu.Unlock()
 		if len(batch) > 0 {
 			return batch
@@ -94,6 +109,7 @@ func (s *Scheduler) runWraps(ctx context.Context) {
 				s.Look(u, l.height)
 			}
 		}
+		s.wraps.done(len(batch))
 	}
 }
 
