@@ -8,16 +8,19 @@ BENCH ?= .
 DEMO_ARGS ?=
 MUTANT ?=
 
-.PHONY: help setup build smoke demo test adversary model vet staticcheck fuzz bench clean
+.PHONY: help setup build pkcs11 smoke demo test adversary model vet staticcheck fuzz bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## brings what demo and test need (Go, a C compiler), asks nothing
 	@scripts/setup-dev-env.sh --minimal --yes --no-build
 
 build: ## the six binaries into bin/ (some minutes the first time)
 	@scripts/build.sh
+
+pkcs11: setup ## the custodian for anchors on PKCS#11 tokens, into bin/pkcs11 (needs cgo)
+	@scripts/build.sh --pkcs11
 
 smoke: ## starts each built binary once, with --help
 	@scripts/smoke.sh

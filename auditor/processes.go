@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -65,7 +66,33 @@ func (v *verifier) epochs() {
 	v.report.check("epochs", Proved, v.replay.destroyed, "%d epochs were destroyed, each only when no credential was left in it and the keeper of every live anchor had signed; %d live",
 		gone, live)
 	v.report.check("erasure", Attested, findings{}, "that the anchors forgot the shares of %d epochs and the store deleted their objects is signed by the keepers; no proof of forgetting exists%s",
-		gone, v.replay.unproven())
+		gone, v.replay.kinds()+v.replay.unproven())
+}
+
+// kinds tells of what the live anchors are.
+func (r *replay) kinds() string {
+	list, err := rules.ParseAnchors(r.rows[string(rules.AnchorsKey())])
+	if err != nil {
+		return ""
+	}
+	count := map[string]int{}
+	for _, id := range list {
+		if a, err := rules.ParseAnchor(r.rows[string(rules.AnchorKey(id))]); err == nil && a.State == rules.AnchorLive {
+			count[statement.AnchorTypeName(a.Type)]++
+		}
+	}
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		text := fmt.Sprintf("%d %s", count[name], name)
+		if name == statement.AnchorTypeName(statement.AnchorFile) {
+			text += " (for development: root undoes it)"
+		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "; anchors in use: " + strings.Join(all, ", ")
 }
 
 // unproven tells of anchors that went out of use by an act of the authority: what they

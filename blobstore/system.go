@@ -3,6 +3,8 @@ package blobstore
 import (
 	"context"
 	"iter"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // The prefixes of the custodian role. No user can be named like them: a user's
@@ -20,6 +22,17 @@ type System struct{ area area }
 // System gives the custodian's own objects.
 func (s *Store) System() System {
 	return System{s.area(sessionKey{role: RoleCustodian}, TreePrefix, AuditPrefix, ProbePrefix)}
+}
+
+// Credentials are those of the custodian's own session, for what else its role may do.
+func (s *Store) Credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		c, err := s.sessions.get(ctx, sessionKey{role: RoleCustodian}, expiryMargin)
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		return c.provider.Retrieve(ctx)
+	})
 }
 
 // Get returns an object, at most maxBytes long.

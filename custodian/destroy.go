@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"runtime"
 	"sync"
 	"time"
@@ -40,10 +41,11 @@ type eraser struct {
 	outdated map[erasure.ShareID]time.Time
 	kick     chan struct{}
 	failure  failure
+	stale    failure // of erasing what is outdated
 }
 
-// failure is why the last destruction did not come to its end, and when it is tried again.
-// An anchor may be dead for hours.
+// failure is why the last erasure did not come to its end, and when it is tried again. An
+// anchor may be dead for hours, or take a root in a quarter of an hour only.
 type failure struct {
 	why   error // nil after one that did
 	times int
@@ -58,6 +60,19 @@ func (f failure) next(err error) failure {
 		return failure{}
 	}
 	return failure{err, f.times + 1, time.Now().Add(min(longestPause, time.Second<<min(f.times, 10)))}
+}
+
+// tell logs why something is not erased yet. An anchor that puts a commit off is none the
+// worse for it: that is said once.
+func (f failure) tell(log *slog.Logger, what string, epochs int) {
+	var soon erasure.TooSoon
+	switch {
+	case f.why == nil:
+	case !errors.As(f.why, &soon):
+		log.Error(what+", will try again", "epochs", epochs, "error", f.why.Error())
+	case f.times == 1:
+		log.Warn(what+" yet, which is as it should be", "epochs", epochs, "why", f.why.Error())
+	}
 }
 
 // discarded is an object that no verified row names any more.
@@ -126,19 +141,22 @@ func (e *eraser) run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 		e.sweepTrash(ctx)
-		if err := e.eraseOutdated(ctx); err != nil && ctx.Err() == nil {
-			e.s.log.Error("shares under an older shielding key are not erased, will try again", "error", err.Error())
+		if !time.Now().Before(e.stale.again) {
+			n, err := e.eraseOutdated(ctx)
+			if e.stale = e.stale.next(err); ctx.Err() == nil {
+				e.stale.tell(e.s.log, "shares under an older shielding key are not erased", n)
+			}
 		}
 		ids := e.take()
 		if len(ids) == 0 {
 			continue
 		}
-		err := e.destroy(ctx, ids)
-		if err != nil && ctx.Err() == nil {
-			e.s.log.Error("epochs are drained but not destroyed, will try again", "epochs", len(ids), "error", err.Error())
+		next := e.failure.next(e.destroy(ctx, ids))
+		if ctx.Err() == nil {
+			next.tell(e.s.log, "epochs are drained but not destroyed", len(ids))
 		}
 		e.mu.Lock()
-		e.failure = e.failure.next(err)
+		e.failure = next
 		e.mu.Unlock()
 	}
 }

@@ -279,6 +279,32 @@ func TestDeadAnchorStopsDestruction(t *testing.T) {
 	}
 }
 
+// An anchor that spares its memory delays destruction and is no alarm: it is said once, new
+// epochs open meanwhile as far as two are live, and everything is erased in the end.
+func TestAnchorThatPutsErasureOff(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.drained("github")
+		r.anchors[1].putOff(14 * time.Minute)
+		for range 12 {
+			r.look()
+			r.pass(time.Minute)
+		}
+		if r.user().Draining.Epoch != 1 || len(r.emptied()) != 0 {
+			t.Fatalf("destroyed while an anchor holds the share: %+v", r.user())
+		}
+		if n := r.loggedTimes("drained but not destroyed"); n != 1 || !r.logged("wait 14m0s before the next commit") || r.logged("will try again") {
+			t.Errorf("the log says so %d times, or as a failure", n)
+		}
+		if j := r.look(); !strings.Contains(j.Detail, "wait 14m0s") {
+			t.Errorf("the operator is told %q", j.Detail)
+		}
+		r.keep("openai")
+		r.anchors[1].putOff(0)
+		r.settle(2)
+		r.intact()
+	})
+}
+
 // All epochs that are ready go in one commit of each anchor.
 func TestTwoUsersInOneCommit(t *testing.T) {
 	rotate(t, 2, func(t *testing.T, r *rotating) {

@@ -31,8 +31,16 @@ type testAnchor struct {
 	id   erasure.AnchorID
 	file *erasure.FileAnchor
 
-	mu   sync.Mutex
-	dead bool
+	mu      sync.Mutex
+	dead    bool
+	putsOff time.Duration // Stage says to wait that long
+}
+
+// putOff has Stage refuse, as a chip does that spares its memory.
+func (a *testAnchor) putOff(wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.putsOff = wait
 }
 
 func (a *testAnchor) kill(dead bool) {
@@ -60,6 +68,12 @@ func (a *testAnchor) Roots(ctx context.Context) ([]erasure.Root, error) {
 func (a *testAnchor) Stage(ctx context.Context, r erasure.Root) error {
 	if err := a.alive(); err != nil {
 		return err
+	}
+	a.mu.Lock()
+	wait := a.putsOff
+	a.mu.Unlock()
+	if wait > 0 {
+		return erasure.TooSoon{Kind: "tpm", Wait: wait}
 	}
 	return a.file.Stage(ctx, r)
 }
@@ -241,7 +255,7 @@ func (r *rotating) start() {
 	cfg.Step, cfg.Relay = r.stepped, r
 	var kept []KeptAnchor
 	for _, a := range r.anchors {
-		kept = append(kept, KeptAnchor{a.id, a})
+		kept = append(kept, KeptAnchor{a.id, statement.AnchorFile, a})
 	}
 	r.keeper = NewKeeper(cfg, trees{system{r.store}}, kept, r.stepped)
 	cfg.Shares = r.keeper

@@ -47,19 +47,24 @@ type Keeper struct {
 
 	mu  sync.Mutex
 	ids []erasure.AnchorID // anchors not known to be out of use
+
+	types map[erasure.AnchorID]uint8 // what this process was told they are
 }
 
-// KeptAnchor is one anchor with the id under which the chain knows it.
+// KeptAnchor is one anchor with the id and the type under which the chain knows it.
 type KeptAnchor struct {
 	ID     erasure.AnchorID
+	Type   uint8 // statement.AnchorFile and so on
 	Anchor erasure.Anchor
 }
 
 // NewKeeper opens nothing; [Keeper.Open] does. step may be nil.
 func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(string)) *Keeper {
-	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log}
+	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log,
+		types: map[erasure.AnchorID]uint8{}}
 	k.set = erasure.NewSet()
 	for _, a := range anchors {
+		k.types[a.ID] = a.Type
 		k.ids = append(k.ids, a.ID)
 		k.set.Add(erasure.Config{Vault: cfg.Vault, ID: a.ID, Objects: treeObjects{objects}, Anchor: a.Anchor, Chain: anchorChain{k},
 			Version: max(1, cfg.State.Wrap), Shielding: k.shielding, Live: k.live, Progress: k.progress(a.ID), Step: step})
@@ -266,7 +271,12 @@ func (k *Keeper) lease(ctx context.Context, id erasure.AnchorID) error {
 		return err
 	}
 	if !ok {
-		return errors.New("the chain does not know it: agentkeys-operator anchor add")
+		return fmt.Errorf("the chain does not know it: agentkeys-operator anchor add --type %s", statement.AnchorTypeName(k.types[id]))
+	}
+	if a.Type != k.types[id] {
+		// Whoever reads the row goes by it: a file must not pass for hardware.
+		return fmt.Errorf("the chain has it as %s, and this process was told %s: give it the right --anchor, or add another id",
+			statement.AnchorTypeName(a.Type), statement.AnchorTypeName(k.types[id]))
 	}
 	now := max(blockTime(head), uint64(time.Now().Unix()))
 	if a.Keeper == k.state.Key() && a.LeaseUntil >= now+leaseLeft {

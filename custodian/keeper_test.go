@@ -42,6 +42,21 @@ func TestOpenTakesLeasesAndMakesAnchorsLive(t *testing.T) {
 	})
 }
 
+// What the chain shows as hardware must not be a file: nothing of it is opened.
+func TestAnchorOfAnotherType(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.pause()
+		key := rules.AnchorKey(statement.AnchorID(r.anchors[1].id))
+		a := r.anchor(1)
+		a.Type = statement.AnchorTPM
+		check(t, r.chain.vault.KV.Set(key, a.Append(nil)))
+		r.pass(0)
+		if err := r.keeper.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "the chain has it as tpm, and this process was told file") {
+			t.Fatalf("opened: %v", err)
+		}
+	})
+}
+
 // While somebody else holds the lease nothing is opened; once it has run out the
 // next term begins.
 func TestLeaseOfAnotherKeeper(t *testing.T) {

@@ -120,23 +120,24 @@ func (e *eraser) outdatedFor(grace time.Duration) (ids []erasure.ShareID) {
 }
 
 // eraseOutdated erases them in one commit of every tree, and finishes a commit that was
-// cut short: until then the older root still opens what was to be erased.
-func (e *eraser) eraseOutdated(ctx context.Context) error {
+// cut short: until then the older root still opens what was to be erased. n are those that
+// were due.
+func (e *eraser) eraseOutdated(ctx context.Context) (n int, err error) {
 	params, err := e.s.Params(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ids := e.outdatedFor(time.Duration(2*params.MaxHeadAge) * time.Second)
 	if len(ids) == 0 && !e.k.set.Unfinished() {
-		return nil
+		return 0, nil
 	}
 	if _, err := e.k.leases(ctx); err != nil {
-		return err
+		return len(ids), err
 	}
 	e.s.step("outdated.erase")
 	e.k.set.Erase(ids...)
 	if err := e.k.set.Commit(ctx); err != nil {
-		return err
+		return len(ids), err
 	}
 	runtime.GC() // keys that flows have left in freed memory go too
 	e.mu.Lock()
@@ -144,7 +145,7 @@ func (e *eraser) eraseOutdated(ctx context.Context) error {
 	for _, id := range ids {
 		delete(e.outdated, id)
 	}
-	return nil
+	return len(ids), nil
 }
 
 // findOutdated gives up, once a start, the shares that a crash between the proven row

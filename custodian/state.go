@@ -30,6 +30,7 @@ const devLabel = "development: root can read it"
 //	instance.key  Ed25519 key of statements and receipts; never from the seed
 //	tls.pem       self-signed certificate and key, so that the pin survives
 //	operator.token
+//	anchor-<id>   auth value and pinned storage key of a TPM
 //
 // boots (a number) is rewritten at each start. outbox/ belongs to [outbox], ledger
 // state to the ledger client.
@@ -149,14 +150,39 @@ func (s *State) SetWrapVersion(n uint32) error {
 	return writeDurable(filepath.Join(s.Home, "wrap-version"), []byte(strconv.FormatUint(uint64(n), 10)+"\n"))
 }
 
-// secret reads a file of 64 hex digits under its label, or makes it.
+// Device gives what this home keeps of a device, sealed as the seed is: what fresh made the
+// first time.
+func (s *State) Device(name string, fresh func() ([]byte, error)) (b []byte, err error) {
+	if b, err = s.sealed(name); !errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	if b, err = fresh(); err != nil {
+		return nil, err
+	}
+	return b, s.seal(name, b)
+}
+
+// secret reads a file of 32 bytes, or makes it.
 func (s *State) secret(name string, create bool, fresh func() []byte) ([]byte, error) {
+	b, err := s.sealed(name)
+	if errors.Is(err, fs.ErrNotExist) && create {
+		b = fresh()
+		return b, s.seal(name, b)
+	}
+	if err == nil && len(b) != sha256.Size {
+		return nil, fmt.Errorf("home: %s is damaged; restore it", name)
+	}
+	return b, err
+}
+
+func (s *State) seal(name string, b []byte) error {
+	return writeDurable(filepath.Join(s.Home, name), []byte(devLabel+"\n"+hex.EncodeToString(b)+"\n"))
+}
+
+// sealed reads a file of hex digits under its label.
+func (s *State) sealed(name string) ([]byte, error) {
 	path := filepath.Join(s.Home, name)
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && create {
-		b := fresh()
-		return b, writeDurable(path, []byte(devLabel+"\n"+hex.EncodeToString(b)+"\n"))
-	}
 	if err != nil {
 		return nil, fmt.Errorf("home: %s is missing or unreadable; restore it, nothing opens without it: %w", name, err)
 	}
@@ -167,7 +193,7 @@ func (s *State) secret(name string, create bool, fresh func() []byte) ([]byte, e
 	}
 	rest, labelled := strings.CutPrefix(string(text), devLabel+"\n")
 	b, err := hex.DecodeString(strings.TrimSuffix(rest, "\n"))
-	if !labelled || err != nil || len(b) != sha256.Size {
+	if !labelled || err != nil || len(b) == 0 {
 		return nil, fmt.Errorf("home: %s is damaged; restore it", name)
 	}
 	return b, nil

@@ -147,7 +147,7 @@ func (m *machine) boot() {
 	}
 	var kept []KeptAnchor
 	for _, a := range m.anchors {
-		kept = append(kept, KeptAnchor{a.id, a})
+		kept = append(kept, KeptAnchor{a.id, statement.AnchorFile, a})
 	}
 	m.keeper = NewKeeper(cfg, looted{trees{system{m.store}}, m}, kept, m.stepped)
 	cfg.Shares = m.keeper

@@ -77,9 +77,16 @@ func binaries(t *testing.T) string {
 // start brings a stack up and, at the end of the test, down.
 func start(t *testing.T) *vault {
 	t.Helper()
-	v := &vault{bin: binaries(t), home: t.TempDir(), values: map[string]bool{}}
+	return startWith(t, devstack.Options{Bin: binaries(t)})
+}
+
+// startWith lacks a directory.
+func startWith(t *testing.T, opt devstack.Options) *vault {
+	t.Helper()
+	v := &vault{bin: opt.Bin, home: t.TempDir(), values: map[string]bool{}}
 	write(t, v.path("passphrase"), "correct horse")
-	stack, err := devstack.Open(devstack.Options{Dir: v.path("dev"), Bin: v.bin})
+	opt.Dir = v.path("dev")
+	stack, err := devstack.Open(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

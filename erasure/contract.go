@@ -3,6 +3,8 @@ package erasure
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"example.org/agentkeys"
 )
@@ -45,6 +47,18 @@ type Anchor interface {
 type Maker interface {
 	// Make is safe to repeat.
 	Make(ctx context.Context) error
+}
+
+// TooSoon is the error of a Stage that the anchor puts off, because its memory wears
+// out. The commit can be repeated after Wait; until then puts go under both roots and
+// nothing is erased.
+type TooSoon struct {
+	Kind string
+	Wait time.Duration
+}
+
+func (e TooSoon) Error() string {
+	return fmt.Sprintf("%s anchor: wait %v before the next commit: its memory wears out", e.Kind, e.Wait.Round(time.Second))
 }
 
 // Row is the proven Anchor row. Generation 0 means that nothing was committed.

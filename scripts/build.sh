@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the six binaries into bin/: static, reproducible, two at a time, saying what it is at.
+# Builds the six binaries into bin/: static, reproducible, two at a time, saying what it is at. With --pkcs11 only the
+# custodian for PKCS#11 tokens.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/env.sh
@@ -41,6 +42,13 @@ compile() {
 }
 
 mkdir -p bin
+# A token's library is C: the custodian that has a PKCS#11 anchor is a build of its own, into bin/pkcs11.
+if [ "${1:-}" = --pkcs11 ]; then
+  mkdir -p bin/pkcs11
+  GOEXPERIMENT=runtimesecret CGO_ENABLED=1 go build -p 2 -tags netgo,osusergo -trimpath -buildvcs=false -ldflags="-s -w" -o bin/pkcs11/agentkeys-custodian ./cmd/agentkeys-custodian
+  echo "built bin/pkcs11/agentkeys-custodian, for anchors on PKCS#11 tokens"
+  exit
+fi
 count=0 failed=0 TICKER=""
 trap '[ -z "$TICKER" ] || kill "$TICKER" 2>/dev/null || true' EXIT
 while read -r module name; do

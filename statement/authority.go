@@ -1,7 +1,9 @@
 package statement
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 
 	"example.org/agentkeys"
 )
@@ -47,6 +49,21 @@ const (
 	AnchorPKCS11 = 3
 	AnchorKMS    = 4
 )
+
+var anchorTypes = map[uint8]string{AnchorFile: "file", AnchorTPM: "tpm", AnchorPKCS11: "pkcs11", AnchorKMS: "kms"}
+
+// AnchorTypeName is "file", "tpm", "pkcs11" or "kms", and "unknown" for any other type.
+func AnchorTypeName(t uint8) string { return cmp.Or(anchorTypes[t], "unknown") }
+
+// ParseAnchorType is the inverse of [AnchorTypeName] for the types there are.
+func ParseAnchorType(name string) (uint8, error) {
+	for t, n := range anchorTypes {
+		if n == name {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("anchor type %q: want file, tpm, pkcs11 or kms", name)
+}
 
 // SetParams replaces the params from the block at Activation (height) on.
 type SetParams struct {

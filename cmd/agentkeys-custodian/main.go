@@ -1,7 +1,7 @@
 // Agentkeys-custodian is TEE-A: it authorises, seals and opens. Flags come over
 // AGENTKEYS_CUSTODIAN_* (upper case, _ for -). With --development the seed is sealed
-// in software, the attestation is software and the anchor is a file: root can read
-// everything.
+// in software and the attestation is software, whatever the anchors are: root can read
+// what is live.
 package main
 
 import (
@@ -68,9 +68,9 @@ func parse(args []string) (c config, err error) {
 	f.StringVar(&c.account, "account", "000000000000", "account that owns the roles, 12 digits")
 	f.StringVar(&c.issuer, "issuer", "", "`URL` of this vault's OIDC issuer (needed)")
 	f.StringVar(&c.audience, "audience", "agentkeys-vault", "audience of the tokens for STS")
-	f.Var(&c.anchors, "anchor", "`ID=file:DIR`, an anchor: its id, 32 hex digits, and where its root lies; may be repeated, two are normal (needed)")
+	f.Var(&c.anchors, "anchor", "`ID=KIND:PLACE`, an anchor: its id, 32 hex digits, and where its root lies: file:DIR, tpm:DEVICE, pkcs11:DIR?library=FILE&token=LABEL&pin-file=FILE, kms:DIR?region=REGION; may be repeated, two are normal (needed)")
 	f.StringVar(&c.idle, "idle", "carry", "what happens to credentials that nobody reads until their epoch's window ends, where their owner names no rule: `carry|expire`")
-	f.BoolVar(&c.development, "development", false, "software sealing, software attestation, file anchor: no protection from root")
+	f.BoolVar(&c.development, "development", false, "software sealing, software attestation: no protection from root")
 	f.BoolVar(&c.stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	f.BoolVar(&c.verbose, "verbose", false, "log more")
 	if err := f.Parse(args); err != nil {
@@ -102,7 +102,7 @@ var idleRules = map[string]statement.IdleRule{"carry": statement.IdleCarry, "exp
 // check refuses what cannot work or is not safe.
 func (c config) check() (vault agentkeys.VaultID, trust agentkeys.Hash, err error) {
 	if !c.development {
-		return vault, trust, errors.New("this build seals in software and keeps its anchor in a file: start it with --development, and only where root is trusted")
+		return vault, trust, errors.New("this build seals its seed in software: start it with --development, and only where root is trusted")
 	}
 	for name, v := range map[string]string{"home": c.home, "relay": c.relay, "node": c.node, "chain-id": c.chainID, "bucket": c.bucket,
 		"issuer": c.issuer, "anchor": c.anchors.String()} {

@@ -127,10 +127,13 @@ func (p *process) build(c config, vault agentkeys.VaultID, store *blobstore.Stor
 		return err
 	}
 	p.evidence = attest.Software(m, keys)
-	anchors, anchorLimit := c.anchors.open()
+	anchors, err := devices{p.state, store, c.region}.open(c.anchors)
+	if err != nil {
+		return err
+	}
 	cfg := custodian.Config{Vault: vault, ChainID: c.chainID, State: p.state, Chain: p.chain, Lister: custodian.NodeLister{Node: p.chain.Node()},
 		Store: store, Objects: store.System(), Relay: custodian.NewHTTPRelay(c.relay), Platform: statement.PlatformSoftware,
-		Evidence: p.evidence.Append(nil), Limit: limit + "; " + anchorLimit, Log: p.log, Idle: idleRules[c.idle]}
+		Evidence: p.evidence.Append(nil), Limit: limit + "; " + c.anchors.limits(), Log: p.log, Idle: idleRules[c.idle]}
 	p.keeper = custodian.NewKeeper(cfg, store.System(), anchors, nil)
 	cfg.Shares = p.keeper
 	if p.server, err = custodian.New(cfg); err != nil {

@@ -111,15 +111,17 @@ func enclaveRevoke() *cobra.Command {
 
 func anchorCommand() *cobra.Command {
 	c := &cobra.Command{Use: "anchor", Short: "Anchors of the share trees"}
+	var kind string
 	for _, v := range []struct {
 		use, short string
-		act        func(id statement.AnchorID) statement.Body
+		act        func(id statement.AnchorID) (statement.Body, error)
 	}{
-		{"add", "Make an anchor known; its custodian's first commit makes it live", func(id statement.AnchorID) statement.Body {
-			return statement.AddAnchor{Anchor: id, Type: statement.AnchorFile}
+		{"add", "Make an anchor known; its custodian's first commit makes it live", func(id statement.AnchorID) (statement.Body, error) {
+			t, err := statement.ParseAnchorType(kind)
+			return statement.AddAnchor{Anchor: id, Type: t}, err
 		}},
-		{"retire", "Take an anchor out of use; what it held is not proven erased", func(id statement.AnchorID) statement.Body { return statement.RetireAnchor{Anchor: id} }},
-		{"evict", "Remove a dead anchor, so that destruction can go on", func(id statement.AnchorID) statement.Body { return statement.EvictAnchor{Anchor: id} }},
+		{"retire", "Take an anchor out of use; what it held is not proven erased", func(id statement.AnchorID) (statement.Body, error) { return statement.RetireAnchor{Anchor: id}, nil }},
+		{"evict", "Remove a dead anchor, so that destruction can go on", func(id statement.AnchorID) (statement.Body, error) { return statement.EvictAnchor{Anchor: id}, nil }},
 	} {
 		var f authorityFlags
 		sub := &cobra.Command{Use: v.use + " ID", Short: v.short, Args: cobra.ExactArgs(1),
@@ -129,9 +131,16 @@ func anchorCommand() *cobra.Command {
 				if err != nil || len(b) != 16 {
 					return errors.New("anchor id: want 32 hex digits")
 				}
-				return f.act(cmd.Context(), v.act(statement.AnchorID(b)))
+				body, err := v.act(statement.AnchorID(b))
+				if err != nil {
+					return err
+				}
+				return f.act(cmd.Context(), body)
 			}}
 		f.add(sub)
+		if v.use == "add" {
+			sub.Flags().StringVar(&kind, "type", "file", "what the custodian's --anchor says: file, tpm, pkcs11 or kms")
+		}
 		c.AddCommand(sub)
 	}
 	c.AddCommand(anchorList())
@@ -166,7 +175,7 @@ type anchorRow struct {
 
 func (a anchorRow) String() string {
 	state := map[rules.AnchorState]string{rules.AnchorJoining: "joining", rules.AnchorLive: "live", rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[a.row.State]
-	return fmt.Sprintf("%x  %-8s generation %d  keeper %s", a.id, state, a.row.Generation, a.row.Keeper)
+	return fmt.Sprintf("%x  %-6s  %-8s generation %d  keeper %s", a.id, statement.AnchorTypeName(a.row.Type), state, a.row.Generation, a.row.Keeper)
 }
 
 func anchorRows(ctx context.Context, n *ledger.Node) (rows []anchorRow, err error) {

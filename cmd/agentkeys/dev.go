@@ -18,12 +18,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// devFlags is how the stack is to run.
+type devFlags struct {
+	bin, idle string
+	anchors   []string
+	open      bool
+}
+
 func devCommand(a *app) *cobra.Command {
-	var dir, bin string
+	var dir string
+	var f devFlags
 	c := group(&cobra.Command{Use: "dev", Short: "The development stack on this machine", Example: "  agentkeys dev start\n  agentkeys dev status",
 		Long: "Runs node, object store, custodian, operator and rotator on loopback. It does not protect from root:\n" + devstack.Limit + "."})
 	c.PersistentFlags().StringVar(&dir, "dir", "", "directory of the stack (default: dev in the state directory)")
-	c.PersistentFlags().StringVar(&bin, "bin", "", "directory of the programs (default: beside this one, then PATH)")
+	c.PersistentFlags().StringVar(&f.bin, "bin", "", "directory of the programs (default: beside this one, then PATH)")
 	place := func() string {
 		if dir == "" {
 			return a.path("dev")
@@ -34,19 +42,19 @@ func devCommand(a *app) *cobra.Command {
 		}
 		return d
 	}
-	var stopOnEOF, force, open bool
-	var idle string
+	var stopOnEOF, force bool
 	runCmd := &cobra.Command{Use: "run", Short: "Run the stack in the foreground", Hidden: true, Args: exactly(0, "no arguments"), Example: "  agentkeys dev run",
-		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), bin, idle, stopOnEOF, open) }}
+		RunE: func(*cobra.Command, []string) error { return a.devRun(place(), f, stopOnEOF) }}
 	runCmd.Flags().BoolVar(&stopOnEOF, "stop-on-eof", false, "stop when standard input closes")
 	reset := &cobra.Command{Use: "reset", Short: "Stop the stack and delete everything in it", Args: exactly(0, "no arguments"), Example: "  agentkeys dev reset --force",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.devReset(cmd.Context(), place(), force) }}
 	reset.Flags().BoolVar(&force, "force", false, "yes, every credential in it is lost")
 	startCmd := &cobra.Command{Use: "start", Short: "Start the stack in the background", Args: exactly(0, "no arguments"), Example: "  agentkeys dev start",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), bin, idle, open) }}
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.devStart(cmd.Context(), place(), f) }}
 	for _, c := range []*cobra.Command{startCmd, runCmd} {
-		c.Flags().StringVar(&idle, "idle", "carry", "what happens to credentials that nobody reads, where store names no rule: carry or expire")
-		c.Flags().BoolVar(&open, "no-sandbox", false, "run the rotator without its sandbox, where the kernel has none")
+		c.Flags().StringArrayVar(&f.anchors, "anchor", nil, "a further anchor, KIND:PLACE, such as tpm:/dev/tpmrm0; may be repeated, and is remembered")
+		c.Flags().StringVar(&f.idle, "idle", "carry", "what happens to credentials that nobody reads, where store names no rule: carry or expire")
+		c.Flags().BoolVar(&f.open, "no-sandbox", false, "run the rotator without its sandbox, where the kernel has none")
 	}
 	c.AddCommand(runCmd, reset, startCmd,
 		&cobra.Command{Use: "stop", Short: "Stop the stack; its state stays", Args: exactly(0, "no arguments"), Example: "  agentkeys dev stop",
@@ -57,8 +65,8 @@ func devCommand(a *app) *cobra.Command {
 }
 
 // devRun is the supervisor. It says on descriptor 3 when everything is ready.
-func (a *app) devRun(dir, bin, idle string, stopOnEOF, open bool) error {
-	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: bin, Idle: idle, Open: open, Step: func(step string) { fmt.Fprintln(a.err, step) }})
+func (a *app) devRun(dir string, f devFlags, stopOnEOF bool) error {
+	s, err := devstack.Open(devstack.Options{Dir: dir, Bin: f.bin, Idle: f.idle, Open: f.open, Anchors: f.anchors, Step: func(step string) { fmt.Fprintln(a.err, step) }})
 	if err != nil {
 		return err
 	}
@@ -69,14 +77,14 @@ func (a *app) devRun(dir, bin, idle string, stopOnEOF, open bool) error {
 }
 
 // devStart starts a supervisor of its own session and waits until it is ready.
-func (a *app) devStart(ctx context.Context, dir, bin, idle string, open bool) error {
-	if _, err := parseIdle(idle); err != nil {
+func (a *app) devStart(ctx context.Context, dir string, f devFlags) error {
+	if _, err := parseIdle(f.idle); err != nil {
 		return err
 	}
 	if pid, err := devstack.Running(dir); err != nil {
 		return err
 	} else if pid == 0 {
-		if err := a.background(ctx, dir, bin, idle, open); err != nil {
+		if err := a.background(ctx, dir, f); err != nil {
 			return err
 		}
 	}
@@ -99,7 +107,7 @@ func devProfile(dir string, c devstack.Config) profile {
 
 const startWithin = 90 * time.Second
 
-func (a *app) background(ctx context.Context, dir, bin, idle string, open bool) error {
+func (a *app) background(ctx context.Context, dir string, f devFlags) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -117,11 +125,14 @@ func (a *app) background(ctx context.Context, dir, bin, idle string, open bool) 
 		return err
 	}
 	defer r.Close()
-	args := []string{"dev", "run", "--dir", dir, "--idle", idle}
-	if bin != "" {
-		args = append(args, "--bin", bin)
+	args := []string{"dev", "run", "--dir", dir, "--idle", f.idle}
+	for _, place := range f.anchors {
+		args = append(args, "--anchor", place)
 	}
-	if open {
+	if f.bin != "" {
+		args = append(args, "--bin", f.bin)
+	}
+	if f.open {
 		args = append(args, "--no-sandbox")
 	}
 	cmd := exec.Command(self, args...)

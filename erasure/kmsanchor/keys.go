@@ -42,17 +42,13 @@ type Config struct {
 // Anchor is a [wrapanchor.Anchor] with its kind and limit.
 type Anchor struct{ *wrapanchor.Anchor }
 
-// New makes the directory if there is none. It calls nothing.
+// New calls nothing.
 func New(cfg Config) (*Anchor, error) {
 	if cfg.Client == nil || cfg.Dir == "" {
 		return nil, errors.New("kms anchor: client or directory is missing")
 	}
-	a, err := wrapanchor.New("kms anchor", cfg.Dir, &keys{client: cfg.Client, policy: cfg.Policy,
-		context: map[string]string{contextKey: hex.EncodeToString(cfg.ID[:])}})
-	if err != nil {
-		return nil, err
-	}
-	return &Anchor{a}, nil
+	return &Anchor{wrapanchor.New("kms anchor", cfg.Dir, &keys{client: cfg.Client, policy: cfg.Policy,
+		context: map[string]string{contextKey: hex.EncodeToString(cfg.ID[:])}})}, nil
 }
 
 // Kind is the kind in the Anchor row.

@@ -17,6 +17,7 @@ import (
 
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/erasure/anchortest"
+	"example.org/agentkeys/erasure/kmsanchor/fakekms"
 	"example.org/agentkeys/erasure/wrapanchor"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -68,7 +69,7 @@ func client(srv *httptest.Server, via http.RoundTripper) *kms.Client {
 }
 
 type stage struct {
-	fake   *fakeKMS
+	fake   *fakekms.KMS
 	client *kms.Client
 	dir    string
 	anchortest.Harness
@@ -76,7 +77,14 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	f, srv := startKMS(t)
+	f, err := fakekms.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(f)
+	srv.Listener = f.Record(srv.Listener)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
 	l := &link{next: srv.Client().Transport}
 	s := &stage{fake: f, client: client(srv, l), dir: filepath.Join(t.TempDir(), "anchor")}
 	open := func() (erasure.Anchor, error) {
@@ -86,7 +94,10 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Harness = anchortest.Harness{Anchor: a, Reopen: open, Wire: f.recorded, Cut: l.cut, Attack: s.attack,
+	if err := a.(erasure.Maker).Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Harness = anchortest.Harness{Anchor: a, Reopen: open, Wire: f.Recorded, Cut: l.cut, Attack: s.attack,
 		Save: func() (func() error, error) { return saveDir(t, s.dir), nil }}
 	return s
 }
@@ -126,34 +137,34 @@ func saveDir(t *testing.T, dir string) (restore func() error) {
 // cancels all deletions, imports again what was imported, and tries every ciphertext
 // that ever was on every key there is. Then it puts the deletions back.
 func (s *stage) attack(ctx context.Context) (answers [][]byte) {
-	s.fake.advance(25 * time.Hour)
+	s.fake.Advance(25 * time.Hour)
 	return s.attackNow(ctx)
 }
 
 func (s *stage) attackNow(ctx context.Context) (answers [][]byte) {
-	s.fake.mu.Lock()
+	s.fake.Mu.Lock()
 	var names, pending []string
-	for name := range s.fake.keys {
+	for name := range s.fake.Keys {
 		names = append(names, name)
 	}
-	s.fake.mu.Unlock()
+	s.fake.Mu.Unlock()
 	for i := range names {
 		if _, err := s.client.CancelKeyDeletion(ctx, &kms.CancelKeyDeletionInput{KeyId: &names[i]}); err == nil {
 			pending = append(pending, names[i])
 		}
 	}
-	for _, r := range s.fake.sent("ImportKeyMaterial") {
-		var in input
-		if json.Unmarshal(r.body, &in) == nil {
+	for _, r := range s.fake.Sent("ImportKeyMaterial") {
+		var in fakekms.Input
+		if json.Unmarshal(r.Body, &in) == nil {
 			_, _ = s.client.ImportKeyMaterial(ctx, &kms.ImportKeyMaterialInput{KeyId: &in.KeyId, ImportToken: in.ImportToken,
 				EncryptedKeyMaterial: in.EncryptedKeyMaterial, ExpirationModel: types.ExpirationModelType(in.ExpirationModel)})
 		}
 	}
 	for i := range names {
 		_, _ = s.client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &names[i]})
-		for _, r := range s.fake.sent("Encrypt") {
-			var in, made input
-			if json.Unmarshal(r.body, &in) != nil || json.Unmarshal(r.answer, &made) != nil || in.KeyId != names[i] {
+		for _, r := range s.fake.Sent("Encrypt") {
+			var in, made fakekms.Input
+			if json.Unmarshal(r.Body, &in) != nil || json.Unmarshal(r.Answer, &made) != nil || in.KeyId != names[i] {
 				continue // bound to its key
 			}
 			out, err := s.client.Decrypt(ctx, &kms.DecryptInput{KeyId: &names[i], CiphertextBlob: made.CiphertextBlob, EncryptionContext: in.EncryptionContext})
@@ -193,7 +204,7 @@ func TestLimitKeptImport(t *testing.T) {
 			s := newStage(t)
 			s.stage(t, old, erasure.Root{2})
 			s.destroy(t, old)
-			s.fake.advance(c.after)
+			s.fake.Advance(c.after)
 			opens := slices.ContainsFunc(s.attackNow(t.Context()), func(b []byte) bool { return bytes.Equal(b, old[:]) })
 			if opens != c.opens {
 				t.Errorf("the old root opens: %v", opens)
@@ -211,21 +222,21 @@ func TestLimitKeptImport(t *testing.T) {
 func TestMaterialIsNowhere(t *testing.T) {
 	s := newStage(t)
 	s.stage(t, erasure.Root{1}, erasure.Root{2})
-	for name, k := range s.fake.keys {
-		for _, r := range s.fake.requests {
-			if bytes.Contains(r.body, k.material) || bytes.Contains(r.answer, k.material) {
-				t.Errorf("%s shows the material of %s", r.action, name)
+	for name, k := range s.fake.Keys {
+		for _, r := range s.fake.Requests {
+			if bytes.Contains(r.Body, k.Material) || bytes.Contains(r.Answer, k.Material) {
+				t.Errorf("%s shows the material of %s", r.Action, name)
 			}
 		}
 		for _, file := range []string{"slot-a", "slot-b"} {
 			b, err := os.ReadFile(filepath.Join(s.dir, file))
-			if err != nil || bytes.Contains(b, k.material) {
+			if err != nil || bytes.Contains(b, k.Material) {
 				t.Errorf("%s: %v, or it holds material", file, err)
 			}
 		}
 	}
-	if n := len(s.fake.sent("ImportKeyMaterial")); n != 2 || len(s.fake.keys) != 2 {
-		t.Errorf("%d imports into %d keys, want one key and import a root", n, len(s.fake.keys))
+	if n := len(s.fake.Sent("ImportKeyMaterial")); n != 2 || len(s.fake.Keys) != 2 {
+		t.Errorf("%d imports into %d keys, want one key and import a root", n, len(s.fake.Keys))
 	}
 }
 
@@ -234,16 +245,16 @@ func TestDestroyedKeys(t *testing.T) {
 	s.stage(t, erasure.Root{1}, erasure.Root{2})
 	s.destroy(t, erasure.Root{1})
 	var empty, full int
-	for _, k := range s.fake.keys {
+	for _, k := range s.fake.Keys {
 		switch {
-		case k.material == nil && k.deleteAt.Equal(s.fake.now.Add(7*24*time.Hour)):
+		case k.Material == nil && k.DeleteAt.Equal(s.fake.Now.Add(7*24*time.Hour)):
 			empty++
-		case k.material != nil && k.deleteAt.IsZero():
+		case k.Material != nil && k.DeleteAt.IsZero():
 			full++
 		}
 	}
-	if empty != 1 || full != 1 || len(s.fake.keys) != 2 {
-		t.Errorf("%d empty and pending deletion, %d in use, of %d", empty, full, len(s.fake.keys))
+	if empty != 1 || full != 1 || len(s.fake.Keys) != 2 {
+		t.Errorf("%d empty and pending deletion, %d in use, of %d", empty, full, len(s.fake.Keys))
 	}
 }
 
@@ -251,17 +262,17 @@ func TestDestroyedKeys(t *testing.T) {
 func TestEventualConsistency(t *testing.T) {
 	s := newStage(t)
 	s.stage(t, erasure.Root{1}, erasure.Root{2})
-	s.fake.lag = 3
+	s.fake.Lag = 3
 	s.destroy(t, erasure.Root{1})
 	s.wantRoots(t, erasure.Root{2})
 	s.stage(t, erasure.Root{3})
-	s.fake.lag = 1 << 30 // never
+	s.fake.Lag = 1 << 30 // never
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := s.Anchor.Destroy(ctx, erasure.Root{2}); err == nil {
 		t.Error("calls destroyed what still decrypts")
 	}
-	if len(s.fake.sent("ScheduleKeyDeletion")) != 1 {
+	if len(s.fake.Sent("ScheduleKeyDeletion")) != 1 {
 		t.Error("a key with material is pending deletion")
 	}
 }
@@ -280,21 +291,21 @@ func TestKeyInOtherHands(t *testing.T) {
 			return err
 		}, "evict the anchor"},
 		"disabled": {func(s *stage, id *string) error {
-			s.fake.mu.Lock()
-			defer s.fake.mu.Unlock()
-			s.fake.keys[*id].disabled = true
+			s.fake.Mu.Lock()
+			defer s.fake.Mu.Unlock()
+			s.fake.Keys[*id].Disabled = true
 			return nil
 		}, "DisabledException"},
 		"gone": {func(s *stage, id *string) error {
-			s.fake.mu.Lock()
-			defer s.fake.mu.Unlock()
-			delete(s.fake.keys, *id)
+			s.fake.Mu.Lock()
+			defer s.fake.Mu.Unlock()
+			delete(s.fake.Keys, *id)
 			return nil
 		}, "evict the anchor"},
 		"no right": {func(s *stage, _ *string) error {
-			s.fake.mu.Lock()
-			defer s.fake.mu.Unlock()
-			s.fake.refused["Decrypt"] = true
+			s.fake.Mu.Lock()
+			defer s.fake.Mu.Unlock()
+			s.fake.Refused["Decrypt"] = true
 			return nil
 		}, "AccessDenied"},
 	} {
@@ -302,7 +313,7 @@ func TestKeyInOtherHands(t *testing.T) {
 			s := newStage(t)
 			s.stage(t, erasure.Root{1})
 			var id string
-			for id = range s.fake.keys {
+			for id = range s.fake.Keys {
 			}
 			if err := c.act(s, &id); err != nil {
 				t.Fatal(err)
@@ -338,10 +349,10 @@ func TestDestroyOfAPendingKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.fake.keys[name].material != nil {
+	if s.fake.Keys[name].Material != nil {
 		t.Error("the material is still there")
 	}
-	s.fake.advance(8 * 24 * time.Hour)
+	s.fake.Advance(8 * 24 * time.Hour)
 	if err := k.Destroy(t.Context(), name, blob); err != nil {
 		t.Errorf("of a key that is deleted: %v", err)
 	}

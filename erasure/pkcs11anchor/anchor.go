@@ -32,8 +32,7 @@ type Anchor struct {
 	close func() error
 }
 
-// New loads the library, logs in once and makes the directory if there is none. The
-// caller closes the anchor.
+// New loads the library and logs in once. The caller closes the anchor.
 func New(cfg Config) (*Anchor, error) {
 	if cfg.Library == "" || cfg.Token == "" || cfg.PIN == nil || cfg.Dir == "" {
 		return nil, errors.New("pkcs11 anchor: library, token, PIN or directory is missing")
@@ -42,11 +41,7 @@ func New(cfg Config) (*Anchor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := wrapanchor.New("pkcs11 anchor", cfg.Dir, keys)
-	if err != nil {
-		return nil, errors.Join(err, closeToken())
-	}
-	return &Anchor{a, closeToken}, nil
+	return &Anchor{wrapanchor.New("pkcs11 anchor", cfg.Dir, keys), closeToken}, nil
 }
 
 // Close lets go of the library.

@@ -29,7 +29,24 @@ type token struct {
 
 const ivSize, tagBits = 12, 128
 
-func openToken(cfg Config) (wrapanchor.Keys, func() error, error) {
+// outside runs calls of C on a goroutine of its own. A caller that is scrubbed
+// (agentkeys.Scrubbed) must not make them: the runtime cannot call C in secret mode. So what
+// the library and its Go side leave in memory is not erased; a root is cleared by its owner.
+func outside(calls func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- calls() }()
+	return <-done
+}
+
+func openToken(cfg Config) (keys wrapanchor.Keys, closeToken func() error, err error) {
+	err = outside(func() (err error) {
+		keys, closeToken, err = load(cfg)
+		return err
+	})
+	return keys, closeToken, err
+}
+
+func load(cfg Config) (wrapanchor.Keys, func() error, error) {
 	lib := pkcs11.New(cfg.Library)
 	if lib == nil {
 		return nil, nil, fmt.Errorf("pkcs11 anchor: %s cannot be loaded as a PKCS#11 library", cfg.Library)
@@ -46,7 +63,7 @@ func openToken(cfg Config) (wrapanchor.Keys, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("pkcs11 anchor: %w", err), t.close())
 	}
-	return t, t.close, nil
+	return t, func() error { return outside(t.close) }, nil
 }
 
 func (t *token) close() error {
@@ -84,7 +101,11 @@ func (t *token) find(label string) error {
 	return nil
 }
 
-func (t *token) session(use func(pkcs11.SessionHandle) error) (err error) {
+func (t *token) session(use func(pkcs11.SessionHandle) error) error {
+	return outside(func() error { return t.inSession(use) })
+}
+
+func (t *token) inSession(use func(pkcs11.SessionHandle) error) (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.lib == nil {

@@ -75,6 +75,9 @@ func newStage(t *testing.T) *stage {
 	if _, err := s.reopen(); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.open.Make(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { s.close() })
 	return s
 }
@@ -97,11 +100,7 @@ func (s *stage) reopen() (erasure.Anchor, error) {
 	}
 	s.keys = keys.(*token)
 	s.keys.around = s.call
-	a, err := wrapanchor.New("pkcs11 anchor", s.cfg.Dir, s.keys)
-	if err != nil {
-		return nil, err
-	}
-	s.open = &Anchor{a, closeToken}
+	s.open = &Anchor{wrapanchor.New("pkcs11 anchor", s.cfg.Dir, s.keys), closeToken}
 	return s.open, nil
 }
 

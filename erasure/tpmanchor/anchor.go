@@ -55,14 +55,6 @@ type Config struct {
 	Interval time.Duration
 }
 
-// TooSoon is the error of a Stage within the interval. The commit can be repeated
-// after Wait; until then puts go under both roots and nothing is erased.
-type TooSoon struct{ Wait time.Duration }
-
-func (e TooSoon) Error() string {
-	return fmt.Sprintf("tpm anchor: wait %v before the next commit: NV memory wears out", e.Wait.Round(time.Second))
-}
-
 // Anchor is safe for use by several goroutines, not by several processes.
 type Anchor struct {
 	mu       sync.Mutex
@@ -129,7 +121,7 @@ func (a *Anchor) Roots(context.Context) (roots []erasure.Root, err error) {
 	return roots, err
 }
 
-// Stage writes a root into the free index, or gives TooSoon.
+// Stage writes a root into the free index, or gives [erasure.TooSoon].
 func (a *Anchor) Stage(_ context.Context, root erasure.Root) error {
 	return a.begin(func(c chip) error { return c.stage(root) })
 }
@@ -151,7 +143,7 @@ func (c chip) stage(root erasure.Root) error {
 	}
 	now := time.Now()
 	if wait := held.wait(now, c.interval); wait > 0 {
-		return TooSoon{wait}
+		return erasure.TooSoon{Kind: c.Kind(), Wait: wait}
 	}
 	if held[at].defined {
 		if err := c.undefine(at); err != nil {

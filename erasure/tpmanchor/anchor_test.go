@@ -134,7 +134,7 @@ func TestIntervalAgainstWear(t *testing.T) {
 	for _, a := range []*Anchor{a, open()} { // a restart does not forget
 		before := len(b.commands)
 		err := a.Stage(t.Context(), erasure.Root{2})
-		var soon TooSoon
+		var soon erasure.TooSoon
 		if !errors.As(err, &soon) || soon.Wait <= 14*time.Minute || soon.Wait > DefaultInterval || !strings.Contains(err.Error(), "wait") {
 			t.Fatalf("Stage: %v", err)
 		}

@@ -45,12 +45,18 @@ type Anchor struct {
 	mu   sync.Mutex
 }
 
-// New makes the directory, mode 0700, if there is none. kind begins every error.
-func New(kind, dir string, keys Keys) (*Anchor, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%s: %w", kind, err)
+// New names the directory; nothing is read or made, see [Anchor.Make]. kind begins every
+// error.
+func New(kind, dir string, keys Keys) *Anchor {
+	return &Anchor{kind: kind, keys: keys, dir: dir}
+}
+
+// Make makes the directory, mode 0700, if there is none: [erasure.Maker].
+func (a *Anchor) Make(context.Context) error {
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return fmt.Errorf("%s: %w", a.kind, err)
 	}
-	return &Anchor{kind: kind, keys: keys, dir: dir}, nil
+	return nil
 }
 
 // Roots gives the roots held. It finishes a Destroy that was cut short.

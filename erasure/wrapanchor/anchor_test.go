@@ -104,9 +104,9 @@ func (k *token) attack(context.Context) (answers [][]byte) {
 
 func harness(t *testing.T, k *token) (anchortest.Harness, string) {
 	dir := filepath.Join(t.TempDir(), "anchor")
-	open := func() (erasure.Anchor, error) { return New("token", dir, k) }
-	a, err := open()
-	if err != nil {
+	open := func() (erasure.Anchor, error) { return New("token", dir, k), nil }
+	a := New("token", dir, k)
+	if err := a.Make(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return anchortest.Harness{
@@ -181,10 +181,7 @@ func TestWrongDevice(t *testing.T) {
 	if err := h.Anchor.Stage(t.Context(), erasure.Root{1}); err != nil {
 		t.Fatal(err)
 	}
-	other, err := New("token", dir, newToken())
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := New("token", dir, newToken())
 	before := maps.Clone(k.keys)
 	for name, act := range map[string]func() error{
 		"roots":   func() error { _, err := other.Roots(t.Context()); return err },
@@ -229,4 +226,27 @@ func FuzzSlot(f *testing.F) {
 			t.Errorf("%x is not what it was parsed from", b)
 		}
 	})
+}
+
+// A directory that is away is away: nobody makes an empty one in its stead.
+func TestPlaceThatIsAway(t *testing.T) {
+	h, dir := harness(t, newToken())
+	if err := h.Anchor.Stage(t.Context(), erasure.Root{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Anchor.Roots(t.Context()); err == nil || !strings.Contains(err.Error(), "bring it back") {
+		t.Errorf("roots of a place that is away: %v", err)
+	}
+	if err := h.Anchor.Stage(t.Context(), erasure.Root{2}); err == nil {
+		t.Error("staged into a place that is away")
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if roots, err := h.Anchor.Roots(t.Context()); err != nil || !slices.Equal(roots, []erasure.Root{{1}}) {
+		t.Errorf("brought back: %d roots, %v", len(roots), err)
+	}
 }

@@ -15,10 +15,13 @@ func (a *Anchor) lock() (unlock func(), err error) {
 	if err == nil {
 		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
 	}
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%s is not there: bring it back, or have the authority evict the anchor", a.dir)
+	}
 	if err != nil {
 		d.Close()
 		a.mu.Unlock()
-		return nil, fmt.Errorf("%s: lock: %w", a.kind, err)
+		return nil, fmt.Errorf("%s: %w", a.kind, err)
 	}
 	return func() { d.Close(); a.mu.Unlock() }, nil
 }

@@ -15,7 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.org/agentkeys"
@@ -34,6 +36,7 @@ type Config struct {
 	ChainID   string    `json:"chain_id"`
 	Anchors   [2]string `json:"anchors"`          // ids, hex; either may die and everything still reads
 	Anchor    string    `json:"anchor,omitempty"` // the one anchor of a state from before there were two
+	More      []More    `json:"more_anchors,omitempty"`
 	Authority string    `json:"authority"`
 	Relayer   string    `json:"relayer"`
 	Ports     Ports     `json:"ports"`
@@ -114,6 +117,43 @@ func (c Config) AnchorDirs(anchorDir string) (map[erasure.AnchorID]string, error
 	return out, nil
 }
 
+// More is an anchor beside the stack's own files.
+type More struct {
+	ID    string `json:"id"`
+	Place string `json:"place"` // KIND:PLACE
+}
+
+func (m More) parse() (id statement.AnchorID, kind uint8, err error) {
+	b, err := hex.DecodeString(m.ID)
+	if err != nil || len(b) != len(id) {
+		return id, 0, errors.New("dev.json: an anchor's id is damaged")
+	}
+	name, _, _ := strings.Cut(m.Place, ":")
+	kind, err = statement.ParseAnchorType(name)
+	return statement.AnchorID(b), kind, err
+}
+
+// addAnchors gives an id to each place that has none yet.
+func (c *Config) addAnchors(places []string) error {
+	for _, place := range places {
+		if slices.ContainsFunc(c.More, func(m More) bool { return m.Place == place }) {
+			continue
+		}
+		m := More{newAnchorID(), place}
+		if _, _, err := m.parse(); err != nil {
+			return fmt.Errorf("--anchor %s: %w", place, err)
+		}
+		c.More = append(c.More, m)
+	}
+	return nil
+}
+
+func newAnchorID() string {
+	var id statement.AnchorID
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
 // Vault is the parsed vault id.
 func (c Config) Vault() (agentkeys.VaultID, error) { return agentkeys.ParseVaultID(c.VaultID) }
 
@@ -161,9 +201,7 @@ func newConfig() (c Config, err error) {
 	rand.Read(vault[:])
 	c.VaultID = vault.String()
 	for i := range c.Anchors {
-		var id statement.AnchorID
-		rand.Read(id[:])
-		c.Anchors[i] = hex.EncodeToString(id[:])
+		c.Anchors[i] = newAnchorID()
 	}
 	c.ChainID = "agentkeys-dev-" + c.VaultID[:8]
 	ports, err := freePorts(6)

@@ -2,12 +2,14 @@ package devstack
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -30,7 +32,7 @@ func TestConfigIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := ReadConfig(dir)
-	if err != nil || got != c {
+	if err != nil || !reflect.DeepEqual(got, c) {
 		t.Errorf("%+v %v", got, err)
 	}
 	if st, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil || st.Mode().Perm() != 0o600 {
@@ -307,5 +309,27 @@ func TestAnchorDirs(t *testing.T) {
 	c.Anchors[1] = "zz"
 	if _, err := c.AnchorDirs(""); err == nil {
 		t.Error("a damaged id was taken")
+	}
+}
+
+// A further anchor gets an id once, and keeps it.
+func TestMoreAnchors(t *testing.T) {
+	c, err := newConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.addAnchors([]string{"tpm:/dev/tpmrm0", "kms:/k?region=eu-north-1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.More) != 2 || c.More[0].ID == c.More[1].ID || c.More[1].Place != "kms:/k?region=eu-north-1" {
+		t.Errorf("%+v", c.More)
+	}
+	if id, kind, err := c.More[0].parse(); err != nil || kind != statement.AnchorTPM || hex.EncodeToString(id[:]) != c.More[0].ID {
+		t.Errorf("%x %d %v", id, kind, err)
+	}
+	if err := c.addAnchors([]string{"/dev/tpmrm0"}); err == nil || !strings.Contains(err.Error(), "want file, tpm, pkcs11 or kms") {
+		t.Errorf("no kind: %v", err)
 	}
 }

@@ -33,6 +33,9 @@ type Options struct {
 	Open   bool             // the rotator runs without its sandbox
 	Idle   string           // the vault's default: carry or expire; "" = carry
 	Step   func(string)     // told what is going on; may be nil
+	// Anchors are beside the two files, each KIND:PLACE as the custodian's --anchor has them.
+	// Later starts remember them.
+	Anchors []string
 }
 
 // DevParams are the numbers of a development vault: as in production, but with a
@@ -84,24 +87,29 @@ func (s *Stack) open() (err error) {
 		}
 	}
 	s.cfg, err = ReadConfig(s.opt.Dir)
-	if err == nil && s.cfg.NoSandbox != s.opt.Open {
-		s.cfg.NoSandbox = s.opt.Open
-		return s.cfg.save(s.opt.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		err = s.first()
 	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if s.cfg, err = newConfig(); err != nil {
+	if err != nil {
 		return err
 	}
 	s.cfg.NoSandbox = s.opt.Open
-	if s.cfg.Authority, err = s.newKey("authority.key"); err != nil {
-		return err
-	}
-	if s.cfg.Relayer, err = s.newKey("relay.key"); err != nil {
+	if err := s.cfg.addAnchors(s.opt.Anchors); err != nil {
 		return err
 	}
 	return s.cfg.save(s.opt.Dir)
+}
+
+// first makes the configuration of a new stack.
+func (s *Stack) first() (err error) {
+	if s.cfg, err = newConfig(); err != nil {
+		return err
+	}
+	if s.cfg.Authority, err = s.newKey("authority.key"); err != nil {
+		return err
+	}
+	s.cfg.Relayer, err = s.newKey("relay.key")
+	return err
 }
 
 // newKey makes an account key file and returns its address.
@@ -291,6 +299,13 @@ func (s *Stack) measurements() ([]statement.Body, error) {
 	for id := range dirs {
 		acts = append(acts, statement.AddAnchor{Anchor: statement.AnchorID(id), Type: statement.AnchorFile})
 	}
+	for _, more := range s.cfg.More {
+		id, kind, err := more.parse()
+		if err != nil {
+			return nil, err
+		}
+		acts = append(acts, statement.AddAnchor{Anchor: id, Type: kind})
+	}
 	return acts, err
 }
 
@@ -342,6 +357,9 @@ func (s *Stack) anchorFlag() string {
 		all = append(all, id.String()+"=file:"+dir)
 	}
 	slices.Sort(all)
+	for _, more := range s.cfg.More {
+		all = append(all, more.ID+"="+more.Place)
+	}
 	return strings.Join(all, ",")
 }
 

@@ -1,4 +1,6 @@
-package kmsanchor
+// Package fakekms is a KMS for tests: what AWS's documentation says of keys with imported
+// material, over HTTP or TLS, and nothing else. It checks no signature.
+package fakekms
 
 import (
 	"bytes"
@@ -13,38 +15,39 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
-// fakeKMS answers the calls of KMS that an anchor makes, and those of a thief, with
+// KMS answers the calls that an anchor makes, and those of a thief, with
 // what its documentation says of keys with imported material: a ciphertext opens only
 // while that very material is there; deleting material is at once; a key takes back
 // only the material it had; a deletion waits for 7 to 30 days and can be cancelled;
 // import parameters are good for 24 hours and any number of imports.
-type fakeKMS struct {
-	mu       sync.Mutex
-	now      time.Time
-	keys     map[string]*fakeKey
-	imports  map[string]importParameters // by token
-	private  *rsa.PrivateKey
-	requests []request       // what was inside TLS
-	lag      int             // looks for which deleted material still shows
-	refused  map[string]bool // action: the account does not allow it
+type KMS struct {
+	Mu       sync.Mutex // holds for the fields that follow
+	Now      time.Time
+	Keys     map[string]*Key // by ARN
+	Requests []Request       // what was inside TLS
+	Lag      int             // looks for which deleted material still shows
+	Refused  map[string]bool // action: the account does not allow it
+
+	imports map[string]importParameters // by token
+	private *rsa.PrivateKey
 
 	wireMu sync.Mutex
 	wire   []byte // what crossed the TCP connection
 }
 
-type fakeKey struct {
-	material, first []byte // present, and the one this key is bound to for ever
-	lag             int    // looks until deleted material is gone
-	disabled        bool
-	deleteAt        time.Time // zero = not pending
+// Key is one with imported material.
+type Key struct {
+	Material []byte // nil = PendingImport
+	Disabled bool
+	DeleteAt time.Time // zero = not pending
+	first    []byte    // the material this key is bound to for ever
+	lag      int       // looks until deleted material is gone
 }
 
 type importParameters struct {
@@ -52,45 +55,46 @@ type importParameters struct {
 	until time.Time
 }
 
-type request struct {
-	action string
-	body   []byte
-	answer []byte
+// Request is one call and what it was answered.
+type Request struct {
+	Action string
+	Body   []byte
+	Answer []byte
 }
 
-// kmsError is the code that KMS gives.
-type kmsError string
+// failure is the code that KMS gives.
+type failure string
 
 // wrappingKey is slow to make.
 var wrappingKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
 
-func startKMS(t *testing.T) (*fakeKMS, *httptest.Server) {
-	t.Helper()
+// New makes a KMS without keys; it is an http.Handler.
+func New() (*KMS, error) {
 	private, err := wrappingKey()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	f := &fakeKMS{now: time.Unix(1_800_000_000, 0), keys: map[string]*fakeKey{}, imports: map[string]importParameters{}, private: private,
-		refused: map[string]bool{}}
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
-	srv.Listener = recordingListener{srv.Listener, f}
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	return f, srv
+	return &KMS{Now: time.Unix(1_800_000_000, 0), Keys: map[string]*Key{}, imports: map[string]importParameters{}, private: private,
+		Refused: map[string]bool{}}, nil
 }
 
-func (f *fakeKMS) advance(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.now = f.now.Add(d)
-	for arn, k := range f.keys {
-		if !k.deleteAt.IsZero() && !f.now.Before(k.deleteAt) {
-			delete(f.keys, arn)
+// Record keeps what crosses a link, TLS and all: see [KMS.Recorded].
+func (f *KMS) Record(l net.Listener) net.Listener { return recordingListener{l, f} }
+
+// Advance lets time pass; keys whose time has come are deleted.
+func (f *KMS) Advance(d time.Duration) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Now = f.Now.Add(d)
+	for arn, k := range f.Keys {
+		if !k.DeleteAt.IsZero() && !f.Now.Before(k.DeleteAt) {
+			delete(f.Keys, arn)
 		}
 	}
 }
 
-type input struct {
+// Input is the fields of every call that is understood.
+type Input struct {
 	KeyId, Origin, KeySpec, KeyUsage, WrappingAlgorithm, WrappingKeySpec, ExpirationModel string
 	ImportToken, EncryptedKeyMaterial, Plaintext, CiphertextBlob                          []byte
 	EncryptionContext                                                                     map[string]string
@@ -98,16 +102,17 @@ type input struct {
 	Tags                                                                                  []struct{ TagKey, TagValue string }
 }
 
-func (f *fakeKMS) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers one call.
+func (f *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	action := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "TrentService.")
-	var in input
+	var in Input
 	if err != nil || json.Unmarshal(body, &in) != nil || !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
 		http.Error(w, "bad request", http.StatusBadRequest)
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
 	out, code := f.call(action, in)
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	if code != "" {
@@ -118,27 +123,27 @@ func (f *fakeKMS) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	f.requests = append(f.requests, request{action, body, answer})
+	f.Requests = append(f.Requests, Request{action, body, answer})
 	_, _ = w.Write(answer)
 }
 
-func (f *fakeKMS) call(action string, in input) (any, kmsError) {
-	if f.refused[action] {
+func (f *KMS) call(action string, in Input) (any, failure) {
+	if f.Refused[action] {
 		return nil, "AccessDeniedException"
 	}
 	if action == "CreateKey" {
 		return f.createKey(in)
 	}
-	k, ok := f.keys[in.KeyId]
+	k, ok := f.Keys[in.KeyId]
 	if !ok {
 		return nil, "NotFoundException"
 	}
 	if k.lag > 0 {
 		if k.lag--; k.lag == 0 {
-			k.material = nil
+			k.Material = nil
 		}
 	}
-	pending := !k.deleteAt.IsZero()
+	pending := !k.DeleteAt.IsZero()
 	switch action {
 	case "DescribeKey":
 		return map[string]any{"KeyMetadata": map[string]any{"KeyId": in.KeyId, "Arn": in.KeyId, "Origin": "EXTERNAL", "KeyState": f.state(k)}}, ""
@@ -147,8 +152,8 @@ func (f *fakeKMS) call(action string, in input) (any, kmsError) {
 	case "ImportKeyMaterial":
 		return f.importMaterial(in, k)
 	case "DeleteImportedKeyMaterial":
-		if k.lag = f.lag; k.lag == 0 {
-			k.material = nil
+		if k.lag = f.Lag; k.lag == 0 {
+			k.Material = nil
 		}
 		return map[string]any{}, ""
 	case "ScheduleKeyDeletion":
@@ -158,19 +163,19 @@ func (f *fakeKMS) call(action string, in input) (any, kmsError) {
 		if in.PendingWindowInDays < 7 || in.PendingWindowInDays > 30 {
 			return nil, "ValidationException"
 		}
-		k.deleteAt = f.now.Add(time.Duration(in.PendingWindowInDays) * 24 * time.Hour)
+		k.DeleteAt = f.Now.Add(time.Duration(in.PendingWindowInDays) * 24 * time.Hour)
 		return map[string]any{"KeyId": in.KeyId, "KeyState": "PendingDeletion"}, ""
 	case "CancelKeyDeletion":
 		if !pending {
 			return nil, "KMSInvalidStateException"
 		}
-		k.deleteAt, k.disabled = time.Time{}, k.material != nil
+		k.DeleteAt, k.Disabled = time.Time{}, k.Material != nil
 		return map[string]any{"KeyId": in.KeyId}, ""
 	case "EnableKey":
-		if pending || k.material == nil {
+		if pending || k.Material == nil {
 			return nil, "KMSInvalidStateException"
 		}
-		k.disabled = false
+		k.Disabled = false
 		return map[string]any{}, ""
 	case "Encrypt", "Decrypt":
 		return f.crypt(action, in, k)
@@ -178,31 +183,31 @@ func (f *fakeKMS) call(action string, in input) (any, kmsError) {
 	return nil, "UnknownOperationException"
 }
 
-func (f *fakeKMS) state(k *fakeKey) string {
+func (f *KMS) state(k *Key) string {
 	switch {
-	case !k.deleteAt.IsZero():
+	case !k.DeleteAt.IsZero():
 		return "PendingDeletion"
-	case k.material == nil:
+	case k.Material == nil:
 		return "PendingImport"
-	case k.disabled:
+	case k.Disabled:
 		return "Disabled"
 	}
 	return "Enabled"
 }
 
-func (f *fakeKMS) createKey(in input) (any, kmsError) {
+func (f *KMS) createKey(in Input) (any, failure) {
 	if in.Origin != "EXTERNAL" || in.KeySpec != "SYMMETRIC_DEFAULT" || in.KeyUsage != "ENCRYPT_DECRYPT" || len(in.Tags) != 1 {
 		return nil, "ValidationException"
 	}
-	arn := fmt.Sprintf("arn:aws:kms:us-east-1:000000000000:key/%08x-0000-0000-0000-000000000000", len(f.keys)+1)
-	for f.keys[arn] != nil {
+	arn := fmt.Sprintf("arn:aws:kms:us-east-1:000000000000:key/%08x-0000-0000-0000-000000000000", len(f.Keys)+1)
+	for f.Keys[arn] != nil {
 		arn += "0"
 	}
-	f.keys[arn] = &fakeKey{}
+	f.Keys[arn] = &Key{}
 	return map[string]any{"KeyMetadata": map[string]any{"KeyId": arn, "Arn": arn, "Origin": "EXTERNAL", "KeyState": "PendingImport"}}, ""
 }
 
-func (f *fakeKMS) parameters(in input, pending bool) (any, kmsError) {
+func (f *KMS) parameters(in Input, pending bool) (any, failure) {
 	if in.WrappingAlgorithm != "RSAES_OAEP_SHA_256" || in.WrappingKeySpec != "RSA_4096" {
 		return nil, "ValidationException"
 	}
@@ -213,17 +218,17 @@ func (f *fakeKMS) parameters(in input, pending bool) (any, kmsError) {
 	if err != nil {
 		panic(err)
 	}
-	token, until := rand.Text(), f.now.Add(24*time.Hour)
+	token, until := rand.Text(), f.Now.Add(24*time.Hour)
 	f.imports[token] = importParameters{in.KeyId, until}
 	return map[string]any{"KeyId": in.KeyId, "ImportToken": []byte(token), "PublicKey": public, "ParametersValidTo": until.Unix()}, ""
 }
 
-func (f *fakeKMS) importMaterial(in input, k *fakeKey) (any, kmsError) {
+func (f *KMS) importMaterial(in Input, k *Key) (any, failure) {
 	p, ok := f.imports[string(in.ImportToken)]
 	switch {
 	case !ok || p.key != in.KeyId:
 		return nil, "InvalidImportTokenException"
-	case f.now.After(p.until):
+	case f.Now.After(p.until):
 		return nil, "ExpiredImportTokenException"
 	case f.state(k) != "PendingImport":
 		return nil, "KMSInvalidStateException"
@@ -237,18 +242,18 @@ func (f *fakeKMS) importMaterial(in input, k *fakeKey) (any, kmsError) {
 	if k.first != nil && !bytes.Equal(k.first, material) {
 		return nil, "IncorrectKeyMaterialException"
 	}
-	k.first, k.material = material, material
+	k.first, k.Material = material, material
 	return map[string]any{}, ""
 }
 
-func (f *fakeKMS) crypt(action string, in input, k *fakeKey) (any, kmsError) {
+func (f *KMS) crypt(action string, in Input, k *Key) (any, failure) {
 	switch f.state(k) {
 	case "Disabled":
 		return nil, "DisabledException"
 	case "PendingDeletion", "PendingImport":
 		return nil, "KMSInvalidStateException"
 	}
-	block, err := aes.NewCipher(k.material)
+	block, err := aes.NewCipher(k.Material)
 	if err != nil {
 		panic(err)
 	}
@@ -267,17 +272,19 @@ func (f *fakeKMS) crypt(action string, in input, k *fakeKey) (any, kmsError) {
 	return map[string]any{"KeyId": in.KeyId, "Plaintext": plain}, ""
 }
 
-func (f *fakeKMS) recorded() []byte {
+// Recorded is what crossed the listener of Record.
+func (f *KMS) Recorded() []byte {
 	f.wireMu.Lock()
 	defer f.wireMu.Unlock()
 	return slices.Clone(f.wire)
 }
 
-func (f *fakeKMS) sent(action string) (bodies []request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range f.requests {
-		if r.action == action {
+// Sent gives the calls of one action.
+func (f *KMS) Sent(action string) (bodies []Request) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	for _, r := range f.Requests {
+		if r.Action == action {
 			bodies = append(bodies, r)
 		}
 	}
@@ -287,7 +294,7 @@ func (f *fakeKMS) sent(action string) (bodies []request) {
 // recordingListener keeps what crosses the link, TLS and all.
 type recordingListener struct {
 	net.Listener
-	f *fakeKMS
+	f *KMS
 }
 
 func (l recordingListener) Accept() (net.Conn, error) {
@@ -297,7 +304,7 @@ func (l recordingListener) Accept() (net.Conn, error) {
 
 type recordingConn struct {
 	net.Conn
-	f *fakeKMS
+	f *KMS
 }
 
 func (c recordingConn) keep(b []byte) {
