@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/eip712"
@@ -283,6 +284,8 @@ func get[T any](kv KV, key []byte, parse func([]byte) (T, error)) (row T, ok boo
 func (t *tx) event(name string, attrs ...[2]string) {
 	t.res.Events = append(t.res.Events, Event{name, attrs})
 }
+
+func number(name string, n uint64) [2]string { return [2]string{name, strconv.FormatUint(n, 10)} }
 
 // validUntil refuses statements that came too late, or that would stay valid for
 // longer than the params allow.

@@ -41,8 +41,14 @@ func (t *tx) openEpoch(s statement.OpenEpoch) error {
 		return err
 	}
 	t.event("EpochOpened", attr("user", m.User), attr("epoch", m.Epoch))
-	if u.Draining.Epoch != 0 && u.Draining.LiveCount == 0 {
+	switch {
+	case u.Draining.Epoch == 0:
+	case u.Draining.LiveCount == 0:
 		t.event("EpochRotated", attr("user", m.User), attr("epoch", u.Draining.Epoch))
+	case !u.Draining.Eager:
+		// What its owner lets expire may be deleted after this time and not before.
+		t.event("EpochDraining", attr("user", m.User), attr("epoch", u.Draining.Epoch), number("count", uint64(u.Draining.LiveCount)),
+			number("until", t.b.Time+t.params.DrainWindow))
 	}
 	return t.kv.Set(UserKey(m.User), u.Append(nil))
 }

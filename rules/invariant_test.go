@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"testing"
 
 	"example.org/agentkeys"
@@ -415,6 +416,42 @@ func TestInvariant6ExpiresWhenTheDrainWindowIsOver(t *testing.T) {
 	f.ok(f.SignProcess(f.drop(github, statement.DropExpired)))
 	if u := f.row(); u.Draining.LiveCount != 0 || u.Floor != 1 {
 		t.Fatalf("%+v", u)
+	}
+}
+
+// A lazy end of an epoch with something in it is announced, with the time before which the
+// rules let nothing expire. An eager one and an empty one are not.
+func TestDrainingIsAnnounced(t *testing.T) {
+	announced := func(r rules.Result) (until uint64) {
+		for _, e := range r.Events {
+			if e.Name == "EpochDraining" {
+				fmt.Sscan(e.Attributes[3][1], &until)
+			}
+		}
+		return until
+	}
+	f := enrolled(t, anchorA)
+	if r := f.ok(f.open(2)); announced(r) != 0 {
+		t.Error("an empty epoch was announced")
+	}
+	f = enrolled(t, anchorA)
+	s := f.write(github, "1")
+	s.Idle = statement.IdleExpire
+	f.ok(f.SignProcess(s))
+	until := announced(f.ok(f.open(2)))
+	if until <= f.Block.Time {
+		t.Fatalf("announced until %d, block time %d", until, f.Block.Time)
+	}
+	f.next(until - f.Block.Time)
+	f.want(rules.TooEarly, f.SignProcess(f.drop(github, statement.DropExpired)))
+	f.next(1)
+	f.ok(f.SignProcess(f.drop(github, statement.DropExpired)))
+
+	f = enrolled(t, anchorA)
+	f.ok(f.SignProcess(f.write(github, "1")))
+	f.ok(f.sign(statement.AskRotation{User: f.user, Due: 2}))
+	if r := f.ok(f.open(2)); announced(r) != 0 {
+		t.Error("an eager end was announced: there nothing expires")
 	}
 }
 

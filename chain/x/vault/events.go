@@ -23,6 +23,9 @@ var builders = map[string]func(f *fields) proto.Message{
 	"EpochOpened": func(f *fields) proto.Message {
 		return &EventEpochOpened{User: f.text("user"), Epoch: f.number("epoch")}
 	},
+	"EpochDraining": func(f *fields) proto.Message {
+		return &EventEpochDraining{User: f.text("user"), Epoch: f.number("epoch"), Count: f.number("count"), Until: f.number("until")}
+	},
 	"EpochRotated": func(f *fields) proto.Message {
 		return &EventEpochRotated{User: f.text("user"), Epoch: f.number("epoch")}
 	},

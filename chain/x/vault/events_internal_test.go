@@ -117,6 +117,7 @@ func TestTypedEventsCarryTheAttributes(t *testing.T) {
 		{"BlobWritten", [][2]string{{"user", user}, {"service", service}, {"blob", blob}}, &EventBlobWritten{user, service, blob}},
 		{"BlobRotated", [][2]string{{"user", user}, {"epoch", epoch}, {"count", "512"}}, &EventBlobRotated{user, 1<<32 - 1, 512}},
 		{"BlobDeleted", [][2]string{{"user", user}, {"service", service}, {"reason", "lost"}}, &EventBlobDeleted{user, service, "lost"}},
+		{"EpochDraining", [][2]string{{"user", user}, {"epoch", "7"}, {"count", "3"}, {"until", "1800000000"}}, &EventEpochDraining{user, 7, 3, 1800000000}},
 		{"EpochOpened", [][2]string{{"user", user}, {"epoch", agentkeys.Epoch(8).String()}}, &EventEpochOpened{user, 8}}, // leading zeros are decimal
 		{"EpochRotated", [][2]string{{"user", user}, {"epoch", epoch}}, &EventEpochRotated{user, 1<<32 - 1}},
 		{"EpochDestroyed", [][2]string{{"user", user}, {"epoch", epoch}}, &EventEpochDestroyed{user, 1<<32 - 1}},
