@@ -44,6 +44,7 @@ type Keeper struct {
 	relay  Relay
 	log    *slog.Logger
 	set    *erasure.Set
+	since  time.Time // when this process began to sign
 
 	mu  sync.Mutex
 	ids []erasure.AnchorID // anchors not known to be out of use
@@ -60,7 +61,7 @@ type KeptAnchor struct {
 
 // NewKeeper opens nothing; [Keeper.Open] does. step may be nil.
 func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(string)) *Keeper {
-	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log,
+	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log, since: time.Now(),
 		types: map[erasure.AnchorID]uint8{}}
 	k.set = erasure.NewSet()
 	for _, a := range anchors {
@@ -165,13 +166,41 @@ func (k *Keeper) newShare(ctx context.Context, ids ...erasure.ShareID) error {
 	if _, err := k.inUse(ctx); err != nil {
 		return err
 	}
-	var err error
-	agentkeys.Scrubbed(func() {
-		for i := 0; i < len(ids) && err == nil; i++ {
-			err = k.put(ctx, ids[i])
+	for _, id := range ids {
+		var err error
+		agentkeys.Scrubbed(func() { err = k.put(ctx, id) })
+		if errors.Is(err, erasure.ErrTwoShares) {
+			if err = k.startOver(ctx, id, err); err == nil {
+				agentkeys.Scrubbed(func() { err = k.put(ctx, id) })
+			}
 		}
-	})
-	return err
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startOver erases a share of which two trees have different ones. Neither was given out by
+// this process, which would know it. A statement that a former process signed with one
+// of them must have ended, and no row may name it: then nothing is under either.
+func (k *Keeper) startOver(ctx context.Context, id erasure.ShareID, why error) error {
+	if wait := 2*statementLife*time.Second - time.Since(k.since); wait > 0 {
+		return fmt.Errorf("%w: both are given up in %v, when nothing that was signed before this start is valid", why, wait.Round(time.Second))
+	}
+	u, _, _, err := one(ctx, k.chain, rules.UserKey(id.User), rules.ParseUser)
+	if err != nil {
+		return err
+	}
+	if names(u, id) {
+		return fmt.Errorf("%w, and a row names it", why)
+	}
+	if _, err := k.leases(ctx); err != nil {
+		return err
+	}
+	k.log.Warn("two trees had different shares for an id that nothing is under; it is made anew", "share", id.String())
+	k.set.Erase(id)
+	return k.set.Commit(ctx)
 }
 
 func (k *Keeper) put(ctx context.Context, id erasure.ShareID) error {

@@ -2,6 +2,7 @@ package custodian
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,37 @@ func TestNewShareIsMadeOnce(t *testing.T) {
 		if _, err := r.keeper.Get(r.owner.Wallet(), 3, 1); err == nil {
 			t.Fatal("a share nobody made")
 		}
+	})
+}
+
+// Two trees with different shares of an epoch that is not open, which a store brings about
+// that withholds a record from a start: both are given up once no statement of before can
+// be valid any more, and rotation goes on. Those of a live epoch are never given up.
+func TestTwoSharesAreGivenUp(t *testing.T) {
+	rotate(t, 2, func(t *testing.T, r *rotating) {
+		r.keep("github")
+		for i, share := range []erasure.Share{{1}, {2}} {
+			_, err := r.keeper.set.Tree(r.anchors[i].id).Put(t.Context(), r.share(2), share)
+			check(t, err)
+		}
+		r.ask()
+		if err := r.keeper.newShare(t.Context(), r.share(2)); !errors.Is(err, erasure.ErrTwoShares) || !strings.Contains(err.Error(), "both are given up in") {
+			t.Fatalf("a share while an older OpenEpoch may be valid: %v", err)
+		}
+		if _, ok := r.keeper.set.Tree(r.anchors[0].id).Get(r.share(2)); !ok {
+			t.Fatal("given up at once")
+		}
+		r.pass(2 * statementLife * time.Second)
+		r.settle(2)
+		for _, a := range r.anchors {
+			if s, ok := r.keeper.set.Tree(a.id).Get(r.share(2)); !ok || s == (erasure.Share{1}) || s == (erasure.Share{2}) {
+				t.Error("not made anew")
+			}
+		}
+		if err := r.keeper.startOver(t.Context(), r.share(2), erasure.ErrTwoShares); err == nil || !strings.Contains(err.Error(), "a row names it") {
+			t.Errorf("a live share was given up: %v", err)
+		}
+		r.intact()
 	})
 }
 

@@ -102,4 +102,7 @@ var (
 	ErrDiverged = errors.New("anchor row: not the one of this tree")
 	// ErrTampered: an object is not what was written under its name.
 	ErrTampered = errors.New("tree object: wrong bytes")
+	// ErrTwoShares: one id has different shares in two trees. A store that withheld a
+	// record from a start can bring that about; see [Set.Put].
+	ErrTwoShares = fmt.Errorf("%w: two shares", ErrTampered)
 )

@@ -116,7 +116,9 @@ func (s *Set) Get(id ShareID) (Share, bool) {
 }
 
 // Put stores a share in every tree, or says which anchor is dead. The share that
-// any tree has already is the one that counts and is returned.
+// any tree has already is the one that counts and is returned. After [ErrTwoShares] the
+// id stays without one: whoever knows that nothing can be under either of them erases it,
+// commits, and puts again.
 func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
 	trees, err := s.trees()
 	if err != nil {
@@ -132,7 +134,7 @@ func (s *Set) Put(ctx context.Context, id ShareID, share Share) (Share, error) {
 			return Share{}, fmt.Errorf("anchor %s: %w", t.cfg.ID, err)
 		}
 		if i > 0 && stored != share {
-			return Share{}, fmt.Errorf("anchor %s: %w: two shares for %s", t.cfg.ID, ErrTampered, id)
+			return Share{}, fmt.Errorf("anchor %s: %w for %s", t.cfg.ID, ErrTwoShares, id)
 		}
 		share = stored
 	}

@@ -126,7 +126,7 @@ func (t *Tree) fill(ctx context.Context, id ShareID, share Share) (err error) {
 	if t.Generation() != 0 {
 		stored, err := t.Put(ctx, id, share)
 		if err == nil && stored != share {
-			err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+			err = fmt.Errorf("%w for %s", ErrTwoShares, id)
 		}
 		return err
 	}
@@ -230,7 +230,7 @@ func (t *Tree) putRecords(ctx context.Context, id ShareID, share Share) (stored 
 		var again Share
 		again, err = t.putRecord(ctx, t.next, id, stored)
 		if err == nil && again != stored {
-			err = fmt.Errorf("%w: two shares for %s", ErrTampered, id)
+			err = fmt.Errorf("%w for %s", ErrTwoShares, id)
 		}
 	})
 	return stored, err

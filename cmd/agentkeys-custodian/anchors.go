@@ -29,7 +29,7 @@ type anchorFlag struct {
 // anchorOptions are what can follow a place after "?", by kind; "!" marks what must.
 var anchorOptions = map[uint8][]string{
 	statement.AnchorFile:   nil,
-	statement.AnchorTPM:    {"index", "interval"},
+	statement.AnchorTPM:    {"index", "interval", "owner-file"},
 	statement.AnchorPKCS11: {"library!", "token!", "pin-file!"},
 	statement.AnchorKMS:    {"endpoint", "region", "policy-file"},
 }

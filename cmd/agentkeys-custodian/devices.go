@@ -129,6 +129,13 @@ func (d devices) tpm(a anchorFlag) (erasure.Anchor, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if p := a.options["owner-file"]; p != "" {
+		owner, err := secretFile(p)
+		if err != nil {
+			return nil, nil, fmt.Errorf("tpm anchor: owner auth: %w", err)
+		}
+		cfg.Owner = []byte(owner)
+	}
 	tpm, err := openTPM(a.where)
 	if err != nil {
 		return nil, nil, fmt.Errorf("tpm anchor: %w", err)
@@ -175,10 +182,20 @@ func openTPM(path string) (transport.TPMCloser, error) {
 
 func (d devices) pkcs11(a anchorFlag) (erasure.Anchor, error) {
 	return pkcs11anchor.New(pkcs11anchor.Config{Library: a.options["library"], Token: a.options["token"], Dir: a.where, ID: a.id,
-		PIN: func() (string, error) {
-			b, err := os.ReadFile(a.options["pin-file"])
-			return strings.TrimRight(string(b), "\r\n"), err
-		}})
+		PIN: func() (string, error) { return secretFile(a.options["pin-file"]) }})
+}
+
+// secretFile is the first line of a file that nobody else may read.
+func secretFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s is readable by others; set its mode to 0600", path)
+	}
+	b, err := os.ReadFile(path)
+	return strings.TrimRight(string(b), "\r\n"), err
 }
 
 // kms goes in the custodian's own session: there is no lasting key of the account here.

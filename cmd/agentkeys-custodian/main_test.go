@@ -150,6 +150,22 @@ func TestAnchorKinds(t *testing.T) {
 	}
 }
 
+func TestSecretFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(path, []byte("4321\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := secretFile(path); err != nil || s != "4321" {
+		t.Errorf("%q, %v", s, err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secretFile(path); err == nil || !strings.Contains(err.Error(), "0600") {
+		t.Errorf("readable by others: %v", err)
+	}
+}
+
 // A device that is away is told as that, at the call and not before, and one that comes is used.
 func TestDevicesMayBeAway(t *testing.T) {
 	home := t.TempDir()

@@ -277,3 +277,24 @@ func TestLimitCopiedStateOfAVirtualTPM(t *testing.T) {
 		t.Errorf("kind %q, limit %q", a.Kind(), limit)
 	}
 }
+
+// An index that was left by another anchor is told as that, and is not touched.
+func TestIndexOfAnotherAnchor(t *testing.T) {
+	b := startTPM(t).open()
+	open := func(auth []byte) *Anchor {
+		a, err := New(Config{TPM: b, Auth: auth, Interval: time.Nanosecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	first, second := open(NewAuth()), open(NewAuth())
+	stage(t, first, erasure.Root{1})
+	_, err := second.Roots(t.Context())
+	for name, err := range map[string]error{"roots": err, "stage": second.Stage(t.Context(), erasure.Root{2}), "destroy": second.Destroy(t.Context(), erasure.Root{1})} {
+		if err == nil || !strings.Contains(err.Error(), "an index of its own") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantRoots(t, first, erasure.Root{1})
+}

@@ -170,6 +170,9 @@ func (c chip) readSlot(at int, name tpm2.TPM2BName) (s slot, err error) {
 		NVIndex:    tpm2.NamedHandle{Handle: c.handle(at), Name: name},
 		Size:       uint16(slotSize),
 	}.Execute(c.tpm)
+	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+		return s, fmt.Errorf("tpm anchor: index %#x holds a root under another auth value: restore that, or give this anchor an index of its own: %w", uint32(c.handle(at)), err)
+	}
 	if err != nil {
 		return s, fmt.Errorf("tpm anchor: read index: %w", err)
 	}
@@ -187,6 +190,9 @@ func (c chip) define(at int) error {
 		Auth:       tpm2.TPM2BAuth{Buffer: c.auth},
 		PublicInfo: tpm2.New2B(c.public(at)),
 	}.Execute(c.tpm)
+	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+		return fmt.Errorf("tpm anchor: define index: the TPM's owner auth is another one: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("tpm anchor: define index: %w", err)
 	}
