@@ -262,12 +262,12 @@ func (s *Stack) bring(ctx, start context.Context, g *errgroup.Group) error {
 	}
 	s.say("starting custodian and operator")
 	s.late()
-	for _, c := range []*child{s.custodian, s.operator} {
-		g.Go(func() error { return c.run(ctx) })
-	}
+	g.Go(func() error { return s.custodian.run(ctx) })
 	if err := s.custodian.wait(start, &s.cfg.Custodian); err != nil {
 		return err
 	}
+	// The token that the operator shows is there now.
+	g.Go(func() error { return s.operator.run(ctx) })
 	if err := s.operator.wait(start, nil); err != nil {
 		return err
 	}
