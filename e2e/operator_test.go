@@ -18,7 +18,7 @@ func operatorScreen(t *testing.T, v *vault) {
 	if err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, want := range []string{"ok    operator", "ok    custodian", "ok    node       chain " + v.cfg.ChainID, "rotation", "2 live", v.cfg.Anchors[1] + "  live"} {
+	for _, want := range []string{"ok    operator", "ok    custodian", "ok    node       chain " + v.cfg.ChainID, "rotation", "2 live", v.cfg.Anchors[1] + "  file    live"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("doctor does not say %q:\n%s", want, out)
 		}
