@@ -66,54 +66,43 @@ func (v *verifier) epochs() {
 	v.report.check("epochs", Proved, v.replay.destroyed, "%d epochs were destroyed, each only when no credential was left in it and the keeper of every live anchor had signed; %d live",
 		gone, live)
 	v.report.check("erasure", Attested, findings{}, "that the anchors forgot the shares of %d epochs and the store deleted their objects is signed by the keepers; no proof of forgetting exists%s",
-		gone, v.replay.kinds()+v.replay.unproven())
+		gone, v.replay.anchors())
 }
 
-// kinds tells of what the live anchors are.
-func (r *replay) kinds() string {
+// anchors tells of what the live ones are, and of those that went out of use by an act of
+// the authority: what they held then, nobody has signed as forgotten.
+func (r *replay) anchors() (text string) {
 	list, err := rules.ParseAnchors(r.rows[string(rules.AnchorsKey())])
 	if err != nil {
 		return ""
 	}
-	count := map[string]int{}
-	for _, id := range list {
-		if a, err := rules.ParseAnchor(r.rows[string(rules.AnchorKey(id))]); err == nil && a.State == rules.AnchorLive {
-			count[statement.AnchorTypeName(a.Type)]++
-		}
-	}
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(count)) {
-		text := fmt.Sprintf("%d %s", count[name], name)
-		if name == statement.AnchorTypeName(statement.AnchorFile) {
-			text += " (for development: root undoes it)"
-		}
-		all = append(all, text)
-	}
-	if len(all) == 0 {
-		return ""
-	}
-	return "; anchors in use: " + strings.Join(all, ", ")
-}
-
-// unproven tells of anchors that went out of use by an act of the authority: what they
-// held then, nobody has signed as forgotten.
-func (r *replay) unproven() string {
-	list, err := rules.ParseAnchors(r.rows[string(rules.AnchorsKey())])
-	if err != nil {
-		return ""
-	}
-	var all []string
+	live, gone := map[uint8]int{}, []string(nil)
 	for _, id := range list {
 		a, err := rules.ParseAnchor(r.rows[string(rules.AnchorKey(id))])
-		if err == nil && (a.State == rules.AnchorRetired || a.State == rules.AnchorEvicted) {
-			state := map[rules.AnchorState]string{rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[a.State]
-			all = append(all, fmt.Sprintf("%x was %s", id, state))
+		switch {
+		case err != nil:
+		case a.State == rules.AnchorLive:
+			live[a.Type]++
+		case a.State == rules.AnchorRetired:
+			gone = append(gone, fmt.Sprintf("%x was retired", id))
+		case a.State == rules.AnchorEvicted:
+			gone = append(gone, fmt.Sprintf("%x was evicted", id))
 		}
 	}
-	if len(all) == 0 {
-		return ""
+	var used []string
+	for _, kind := range slices.Sorted(maps.Keys(live)) {
+		used = append(used, fmt.Sprintf("%d %s", live[kind], statement.AnchorKindName(kind)))
+		if kind == statement.AnchorFile {
+			used[len(used)-1] += " (for development: root undoes it)"
+		}
 	}
-	return "; not proven erased is what an anchor held when it went out of use: " + strings.Join(all, ", ")
+	if len(used) > 0 {
+		text = "; anchors in use: " + strings.Join(used, ", ")
+	}
+	if len(gone) > 0 {
+		text += "; not proven erased is what an anchor held when it went out of use: " + strings.Join(gone, ", ")
+	}
+	return text
 }
 
 // assumed says what is believed.

@@ -62,8 +62,8 @@ func (f failure) next(err error) failure {
 	return failure{err, f.times + 1, time.Now().Add(min(longestPause, time.Second<<min(f.times, 10)))}
 }
 
-// tell logs why something is not erased yet. An anchor that puts a commit off is none the
-// worse for it: that is said once.
+// tell logs why something is not erased yet. An anchor that puts a commit off is no
+// alarm: that is said once.
 func (f failure) tell(log *slog.Logger, what string, epochs int) {
 	var soon erasure.TooSoon
 	switch {
@@ -71,7 +71,7 @@ func (f failure) tell(log *slog.Logger, what string, epochs int) {
 	case !errors.As(f.why, &soon):
 		log.Error(what+", will try again", "epochs", epochs, "error", f.why.Error())
 	case f.times == 1:
-		log.Warn(what+" yet, which is as it should be", "epochs", epochs, "why", f.why.Error())
+		log.Warn(what+", an anchor puts it off", "epochs", epochs, "why", f.why.Error())
 	}
 }
 

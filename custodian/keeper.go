@@ -11,11 +11,8 @@ import (
 	"time"
 
 	"example.org/agentkeys"
-	"example.org/agentkeys/blobstore"
 	"example.org/agentkeys/erasure"
-	"example.org/agentkeys/ledger"
 	"example.org/agentkeys/rules"
-	"example.org/agentkeys/seed"
 	"example.org/agentkeys/statement"
 )
 
@@ -49,23 +46,23 @@ type Keeper struct {
 	mu  sync.Mutex
 	ids []erasure.AnchorID // anchors not known to be out of use
 
-	types map[erasure.AnchorID]uint8 // what this process was told they are
+	kinds map[erasure.AnchorID]uint8 // what this process was told they are
 }
 
-// KeptAnchor is one anchor with the id and the type under which the chain knows it.
+// KeptAnchor is one anchor with the id and the kind under which the chain knows it.
 type KeptAnchor struct {
 	ID     erasure.AnchorID
-	Type   uint8 // statement.AnchorFile and so on
+	Kind   uint8 // statement.AnchorFile and so on
 	Anchor erasure.Anchor
 }
 
 // NewKeeper opens nothing; [Keeper.Open] does. step may be nil.
 func NewKeeper(cfg Config, objects TreeStore, anchors []KeptAnchor, step func(string)) *Keeper {
 	k := &Keeper{vault: cfg.Vault, state: cfg.State, chain: cfg.Chain, lister: cfg.Lister, relay: cfg.Relay, log: cfg.Log, since: time.Now(),
-		types: map[erasure.AnchorID]uint8{}}
+		kinds: map[erasure.AnchorID]uint8{}}
 	k.set = erasure.NewSet()
 	for _, a := range anchors {
-		k.types[a.ID] = a.Type
+		k.kinds[a.ID] = a.Kind
 		k.ids = append(k.ids, a.ID)
 		k.set.Add(erasure.Config{Vault: cfg.Vault, ID: a.ID, Objects: treeObjects{objects}, Anchor: a.Anchor, Chain: anchorChain{k},
 			Version: max(1, cfg.State.Wrap), Shielding: k.shielding, Live: k.live, Progress: k.progress(a.ID), Step: step})
@@ -160,59 +157,6 @@ func (k *Keeper) Get(user agentkeys.Wallet, epoch agentkeys.Epoch, version uint3
 // version is the wrap version in use: the number of the newest shielding key.
 func (k *Keeper) version() uint32 { return k.set.Version() }
 
-// newShare makes the shares of epochs that are to open or to be wrapped anew, in every
-// live anchor. A repeat gives those that are there.
-func (k *Keeper) newShare(ctx context.Context, ids ...erasure.ShareID) error {
-	if _, err := k.inUse(ctx); err != nil {
-		return err
-	}
-	for _, id := range ids {
-		var err error
-		agentkeys.Scrubbed(func() { err = k.put(ctx, id) })
-		if errors.Is(err, erasure.ErrTwoShares) {
-			if err = k.startOver(ctx, id, err); err == nil {
-				agentkeys.Scrubbed(func() { err = k.put(ctx, id) })
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// startOver erases a share of which two trees have different ones. Neither was given out by
-// this process, which would know it. A statement that a former process signed with one
-// of them must have ended, and no row may name it: then nothing is under either.
-func (k *Keeper) startOver(ctx context.Context, id erasure.ShareID, why error) error {
-	if wait := 2*statementLife*time.Second - time.Since(k.since); wait > 0 {
-		return fmt.Errorf("%w: both are given up in %v, when nothing that was signed before this start is valid", why, wait.Round(time.Second))
-	}
-	u, _, _, err := one(ctx, k.chain, rules.UserKey(id.User), rules.ParseUser)
-	if err != nil {
-		return err
-	}
-	if names(u, id) {
-		return fmt.Errorf("%w, and a row names it", why)
-	}
-	if _, err := k.leases(ctx); err != nil {
-		return err
-	}
-	k.log.Warn("two trees had different shares for an id that nothing is under; it is made anew", "share", id.String())
-	k.set.Erase(id)
-	return k.set.Commit(ctx)
-}
-
-func (k *Keeper) put(ctx context.Context, id erasure.ShareID) error {
-	fresh := freshShare()
-	defer clear(fresh[:])
-	stored, err := k.set.Put(ctx, id, fresh)
-	clear(stored[:])
-	return err
-}
-
-func freshShare() erasure.Share { return erasure.Share(seed.New().Reveal()) }
-
 func (k *Keeper) shielding(version uint32) ([32]byte, error) {
 	key, err := k.state.Seed.ShieldingKey(k.vault, version)
 	if err != nil {
@@ -300,12 +244,12 @@ func (k *Keeper) lease(ctx context.Context, id erasure.AnchorID) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("the chain does not know it: agentkeys-operator anchor add --type %s", statement.AnchorTypeName(k.types[id]))
+		return fmt.Errorf("the chain does not know it: agentkeys-operator anchor add --kind %s", statement.AnchorKindName(k.kinds[id]))
 	}
-	if a.Type != k.types[id] {
+	if a.Type != k.kinds[id] {
 		// Whoever reads the row goes by it: a file must not pass for hardware.
 		return fmt.Errorf("the chain has it as %s, and this process was told %s: give it the right --anchor, or add another id",
-			statement.AnchorTypeName(a.Type), statement.AnchorTypeName(k.types[id]))
+			statement.AnchorKindName(a.Type), statement.AnchorKindName(k.kinds[id]))
 	}
 	now := max(blockTime(head), uint64(time.Now().Unix()))
 	if a.Keeper == k.state.Key() && a.LeaseUntil >= now+leaseLeft {
@@ -341,79 +285,6 @@ func (k *Keeper) submit(ctx context.Context, body statement.Body, key []byte, sh
 
 // proofTimeout bounds the wait for the proof of something a block has accepted.
 const proofTimeout = 30 * time.Second
-
-// anchorChain shows the trees the chain as this process has verified it.
-type anchorChain struct{ k *Keeper }
-
-func (c anchorChain) Anchor(ctx context.Context, id erasure.AnchorID) (erasure.Row, error) {
-	a, ok, head, err := one(ctx, c.k.chain, rules.AnchorKey(statement.AnchorID(id)), rules.ParseAnchor)
-	if err == nil && !ok {
-		err = fmt.Errorf("anchor %s: unknown to the chain", id)
-	}
-	return anchorRow(a, head), err
-}
-
-func anchorRow(a rules.Anchor, head ledger.Head) erasure.Row {
-	return erasure.Row{Generation: a.Generation, Term: a.Term, Height: head.StateHeight, IndexHash: a.IndexHash}
-}
-
-func (c anchorChain) CommitTree(ctx context.Context, id erasure.AnchorID, term, previous uint64, index agentkeys.Hash) (erasure.Row, error) {
-	now := max(blockTime(c.k.chain.Head()), uint64(time.Now().Unix()))
-	s := statement.CommitTree{Anchor: statement.AnchorID(id), Term: term, Previous: previous, IndexHash: index, ValidUntil: now + statementLife}
-	err := c.k.submit(ctx, s, rules.AnchorKey(s.Anchor), func(v []byte) bool {
-		a, ok, err := row(v, rules.ParseAnchor)
-		return err == nil && ok && a.Generation > previous
-	})
-	if err != nil {
-		return erasure.Row{}, err
-	}
-	return c.Anchor(ctx, id)
-}
-
-func (c anchorChain) Destroyed(ctx context.Context, user agentkeys.Wallet, epoch agentkeys.Epoch) (bool, error) {
-	u, ok, _, err := one(ctx, c.k.chain, rules.UserKey(user), rules.ParseUser)
-	return ok && epoch < u.Active.Epoch && epoch != u.Draining.Epoch, err
-}
-
-// treeObjects gives the trees their part of the store in the words they use.
-type treeObjects struct{ s TreeStore }
-
-// maxTreeObject is far above the largest shard of a million shares.
-const maxTreeObject = 64 << 20
-
-func (o treeObjects) Put(ctx context.Context, name string, b []byte) error {
-	err := o.s.Put(ctx, name, b)
-	if errors.Is(err, blobstore.ErrExists) {
-		return erasure.ErrExists
-	}
-	return err
-}
-
-func (o treeObjects) Get(ctx context.Context, name string) ([]byte, error) {
-	b, err := o.s.Get(ctx, name, maxTreeObject)
-	if errors.Is(err, blobstore.ErrNotFound) {
-		return nil, erasure.ErrNotFound
-	}
-	return b, err
-}
-
-func (o treeObjects) List(ctx context.Context, prefix string) (names []string, err error) {
-	for obj, err := range o.s.List(ctx, prefix) {
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, obj.Key)
-	}
-	return names, nil
-}
-
-func (o treeObjects) Delete(ctx context.Context, name string) error {
-	err := o.s.Delete(ctx, name)
-	if errors.Is(err, blobstore.ErrNotFound) {
-		return nil
-	}
-	return err
-}
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -44,7 +44,7 @@ func TestOpenTakesLeasesAndMakesAnchorsLive(t *testing.T) {
 }
 
 // What the chain shows as hardware must not be a file: nothing of it is opened.
-func TestAnchorOfAnotherType(t *testing.T) {
+func TestAnchorOfAnotherKind(t *testing.T) {
 	rotate(t, 2, func(t *testing.T, r *rotating) {
 		r.pause()
 		key := rules.AnchorKey(statement.AnchorID(r.anchors[1].id))

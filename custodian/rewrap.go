@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"time"
 
-	"example.org/agentkeys"
 	"example.org/agentkeys/api"
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/rules"
@@ -72,19 +71,6 @@ func (j *Jobs) begin(ctx context.Context, version uint32, ids []erasure.ShareID)
 		j.s.log.Warn("shares for the new shielding key are made one by one", "version", version, "error", err.Error())
 	}
 	return nil
-}
-
-// newShares makes many shares with one commit of each tree.
-func (k *Keeper) newShares(ctx context.Context, ids []erasure.ShareID) error {
-	if _, err := k.leases(ctx); err != nil {
-		return err
-	}
-	var err error
-	agentkeys.Scrubbed(func() { err = k.set.AddShares(ids, freshShare) })
-	if err != nil {
-		return err
-	}
-	return k.set.Commit(ctx)
 }
 
 // names says whether a live epoch's data key is under a share.

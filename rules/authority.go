@@ -3,7 +3,6 @@ package rules
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/statement"
@@ -107,7 +106,7 @@ func (t *tx) revokeEnclave(a statement.RevokeEnclave) error {
 		return orRepeat(nil)
 	}
 	e.Revoked = true // a row for a key never seen: it cannot be registered later
-	t.event("EnclaveRevoked", attr("key", a.Key), [2]string{"role", strconv.Itoa(int(a.Role))})
+	t.event("EnclaveRevoked", attr("key", a.Key), number("role", uint64(a.Role)))
 	return t.kv.Set(EnclaveKey(a.Role, a.Key), e.Append(nil))
 }
 

@@ -3,7 +3,6 @@ package rules
 import (
 	"encoding/binary"
 	"slices"
-	"strconv"
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/receipt"
@@ -88,7 +87,7 @@ func (t *tx) rotateBlobs(s statement.RotateBlobs) error {
 	if moved == 0 {
 		return refuse(AlreadyApplied, "no row of this chunk waits to be moved")
 	}
-	t.event("BlobRotated", attr("user", c.User), attr("epoch", c.To), [2]string{"count", strconv.Itoa(moved)})
+	t.event("BlobRotated", attr("user", c.User), attr("epoch", c.To), number("count", uint64(moved)))
 	return t.kv.Set(UserKey(c.User), u.Append(nil))
 }
 

@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"strconv"
-
 	"example.org/agentkeys"
 	"example.org/agentkeys/statement"
 )
@@ -144,7 +142,7 @@ func (t *tx) grant(s statement.Grant) error {
 		return refuse(Stale, "grant has version %d, signed was %d", g.Version, s.Previous)
 	}
 	t.event("Granted", attr("user", s.User), attr("agent", s.Agent), attr("service", s.Service),
-		[2]string{"mode", strconv.Itoa(int(s.Mode))})
+		number("mode", uint64(s.Mode)))
 	return t.kv.Set(key, next.Append(nil))
 }
 

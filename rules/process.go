@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"strconv"
-
 	"example.org/agentkeys"
 	"example.org/agentkeys/record"
 	"example.org/agentkeys/statement"
@@ -42,7 +40,7 @@ func (t *tx) commitTree(s statement.CommitTree, key agentkeys.ProcessKey) error 
 		return refuse(Stale, "anchor is at generation %d", a.Generation)
 	}
 	a.Generation, a.IndexHash, a.State = a.Generation+1, s.IndexHash, AnchorLive
-	t.event("AnchorCommitted", [2]string{"generation", strconv.FormatUint(a.Generation, 10)})
+	t.event("AnchorCommitted", number("generation", a.Generation))
 	return t.kv.Set(AnchorKey(s.Anchor), a.Append(nil))
 }
 
@@ -88,7 +86,7 @@ func (t *tx) recordReads(s statement.RecordReads, key agentkeys.ProcessKey) erro
 		return refuse(Stale, "boots or height went back")
 	}
 	r.Next, r.Head, r.Boots, r.SeenHeight = s.First+uint64(s.Count), head, s.Boots, s.SeenHeight
-	t.event("CredsRead", attr("custodian", key), [2]string{"count", strconv.FormatUint(uint64(s.Count), 10)})
+	t.event("CredsRead", attr("custodian", key), number("count", uint64(s.Count)))
 	return t.kv.Set(ReadsKey(key), r.Append(nil))
 }
 
@@ -164,6 +162,6 @@ func (t *tx) register(role statement.EnclaveRole, key agentkeys.ProcessKey, e En
 			return refuse(Refused, "this key is registered with other evidence or keys; make a new one")
 		}
 	}
-	t.event("EnclaveRegistered", attr("key", key), [2]string{"role", strconv.Itoa(int(role))})
+	t.event("EnclaveRegistered", attr("key", key), number("role", uint64(role)))
 	return t.kv.Set(EnclaveKey(role, key), e.Append(nil))
 }

@@ -50,19 +50,19 @@ const (
 	AnchorKMS    = 4
 )
 
-var anchorTypes = map[uint8]string{AnchorFile: "file", AnchorTPM: "tpm", AnchorPKCS11: "pkcs11", AnchorKMS: "kms"}
+var anchorKinds = map[uint8]string{AnchorFile: "file", AnchorTPM: "tpm", AnchorPKCS11: "pkcs11", AnchorKMS: "kms"}
 
-// AnchorTypeName is "file", "tpm", "pkcs11" or "kms", and "unknown" for any other type.
-func AnchorTypeName(t uint8) string { return cmp.Or(anchorTypes[t], "unknown") }
+// AnchorKindName is "file", "tpm", "pkcs11" or "kms", and "unknown" for any other.
+func AnchorKindName(t uint8) string { return cmp.Or(anchorKinds[t], "unknown") }
 
-// ParseAnchorType is the inverse of [AnchorTypeName] for the types there are.
-func ParseAnchorType(name string) (uint8, error) {
-	for t, n := range anchorTypes {
+// ParseAnchorKind is the inverse of [AnchorKindName] for the kinds there are.
+func ParseAnchorKind(name string) (uint8, error) {
+	for t, n := range anchorKinds {
 		if n == name {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("anchor type %q: want file, tpm, pkcs11 or kms", name)
+	return 0, fmt.Errorf("anchor kind %q: want file, tpm, pkcs11 or kms", name)
 }
 
 // SetParams replaces the params from the block at Activation (height) on.

@@ -16,6 +16,7 @@ import (
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/erasure/tpmanchor"
 	"example.org/agentkeys/statement"
+	"github.com/google/go-tpm/tpm2"
 )
 
 // anchorFlag is one --anchor: which anchor the chain knows by an id, what it is, and where.
@@ -48,7 +49,7 @@ func (f *anchorFlags) String() string {
 }
 
 func (a anchorFlag) String() string {
-	text := fmt.Sprintf("%s=%s:%s", a.id, statement.AnchorTypeName(a.kind), a.where)
+	text := fmt.Sprintf("%s=%s:%s", a.id, statement.AnchorKindName(a.kind), a.where)
 	values := url.Values{}
 	for name, v := range a.options {
 		values.Set(name, v)
@@ -61,6 +62,9 @@ func (a anchorFlag) String() string {
 
 // anchorStart is where one anchor begins in a list: a directory may have commas.
 var anchorStart = regexp.MustCompile(`(^|,)[0-9a-fA-F]{32}=`)
+
+// strayAnchor is one in a list whose id is none: it must not become part of a directory's name.
+var strayAnchor = regexp.MustCompile(`,[^,/]*=(file|tpm|pkcs11|kms):`)
 
 // Set takes one anchor, or several with commas between them, as the environment has them.
 func (f *anchorFlags) Set(text string) error {
@@ -95,7 +99,7 @@ func parseAnchor(text string) (a anchorFlag, err error) {
 		return a, err
 	}
 	a.id = erasure.AnchorID(b)
-	if a.kind, err = statement.ParseAnchorType(kind); err != nil {
+	if a.kind, err = statement.ParseAnchorKind(kind); err != nil {
 		return a, fmt.Errorf("%w: %s", err, anchorUsage)
 	}
 	a.where = where
@@ -106,7 +110,7 @@ func parseAnchor(text string) (a anchorFlag, err error) {
 			return a, fmt.Errorf("%s anchor: %w", kind, err)
 		}
 	}
-	if a.where == "" || strings.Contains(a.where, "=file:") {
+	if a.where == "" || strayAnchor.MatchString(a.where) {
 		return a, errors.New(anchorUsage)
 	}
 	if a.kind == statement.AnchorTPM {
@@ -148,7 +152,7 @@ func (a anchorFlag) tpm() (cfg tpmanchor.Config, err error) {
 		if err != nil || n < 0x01000000 || n > 0x01fffffe {
 			return cfg, fmt.Errorf("tpm anchor: index %q: want an NV index such as 0x01800a90", text)
 		}
-		cfg.Index = tpmHandle(n)
+		cfg.Index = tpm2.TPMHandle(n)
 	}
 	if text := a.options["interval"]; text != "" {
 		if cfg.Interval, err = time.ParseDuration(text); err != nil || cfg.Interval <= 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 
 	"example.org/agentkeys/blobstore"
@@ -14,16 +13,14 @@ import (
 	"example.org/agentkeys/erasure/kmsanchor"
 	"example.org/agentkeys/erasure/pkcs11anchor"
 	"example.org/agentkeys/erasure/tpmanchor"
+	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/statement"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 )
-
-func tpmHandle(n uint64) tpm2.TPMHandle { return tpm2.TPMHandle(n) }
 
 // limitOf is what anchors of a kind do not withstand.
 func limitOf(kind uint8) string {
@@ -62,7 +59,7 @@ func (d devices) open(all anchorFlags) (kept []custodian.KeptAnchor, err error) 
 		if err != nil {
 			return nil, err
 		}
-		kept = append(kept, custodian.KeptAnchor{ID: a.id, Type: a.kind, Anchor: anchor})
+		kept = append(kept, custodian.KeptAnchor{ID: a.id, Kind: a.kind, Anchor: anchor})
 	}
 	return kept, nil
 }
@@ -130,7 +127,7 @@ func (d devices) tpm(a anchorFlag) (erasure.Anchor, func() error, error) {
 		return nil, nil, err
 	}
 	if p := a.options["owner-file"]; p != "" {
-		owner, err := secretFile(p)
+		owner, err := service.SecretFile(p)
 		if err != nil {
 			return nil, nil, fmt.Errorf("tpm anchor: owner auth: %w", err)
 		}
@@ -182,20 +179,7 @@ func openTPM(path string) (transport.TPMCloser, error) {
 
 func (d devices) pkcs11(a anchorFlag) (erasure.Anchor, error) {
 	return pkcs11anchor.New(pkcs11anchor.Config{Library: a.options["library"], Token: a.options["token"], Dir: a.where, ID: a.id,
-		PIN: func() (string, error) { return secretFile(a.options["pin-file"]) }})
-}
-
-// secretFile is the first line of a file that nobody else may read.
-func secretFile(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s is readable by others; set its mode to 0600", path)
-	}
-	b, err := os.ReadFile(path)
-	return strings.TrimRight(string(b), "\r\n"), err
+		PIN: func() (string, error) { return service.SecretFile(a.options["pin-file"]) }})
 }
 
 // kms goes in the custodian's own session: there is no lasting key of the account here.

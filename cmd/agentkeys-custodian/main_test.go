@@ -106,7 +106,7 @@ func TestAnchorFlag(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"same id": one + "=file:/e", "same directory": strings.Repeat("3", 32) + "=file:/d", "same directory, other words": strings.Repeat("3", 32) + "=file:/x/../d/",
-		"an id that is none": strings.Repeat("3", 32) + "=file:/e,zz=file:/f", "begins with none": "zz," + strings.Repeat("3", 32) + "=file:/e", "short id": "11=file:/e", "no directory": strings.Repeat("3", 32) + "=file:",
+		"an id that is none": strings.Repeat("3", 32) + "=file:/e,zz=file:/f", "a tpm with an id that is none": strings.Repeat("3", 32) + "=file:/e,zz=tpm:/f", "begins with none": "zz," + strings.Repeat("3", 32) + "=file:/e", "short id": "11=file:/e", "no directory": strings.Repeat("3", 32) + "=file:",
 		"other kind": strings.Repeat("3", 32) + "=cloud:/x", "empty": "", "no device": strings.Repeat("3", 32) + "=tpm:",
 		"an option of another kind": strings.Repeat("3", 32) + "=tpm:/dev/tpm0?region=x", "twice": strings.Repeat("3", 32) + "=tpm:/dev/tpm0?index=1&index=2",
 		"no index": strings.Repeat("3", 32) + "=tpm:/dev/tpm0?index=x", "index of another range": strings.Repeat("3", 32) + "=tpm:/dev/tpm0?index=0x81000001",
@@ -147,22 +147,6 @@ func TestAnchorKinds(t *testing.T) {
 		if n := strings.Count(f.limits(), part); n != 1 {
 			t.Errorf("limits name %q %d times", part, n)
 		}
-	}
-}
-
-func TestSecretFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pin")
-	if err := os.WriteFile(path, []byte("4321\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := secretFile(path); err != nil || s != "4321" {
-		t.Errorf("%q, %v", s, err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := secretFile(path); err == nil || !strings.Contains(err.Error(), "0600") {
-		t.Errorf("readable by others: %v", err)
 	}
 }
 

@@ -117,7 +117,7 @@ func anchorCommand() *cobra.Command {
 		act        func(id statement.AnchorID) (statement.Body, error)
 	}{
 		{"add", "Make an anchor known; its custodian's first commit makes it live", func(id statement.AnchorID) (statement.Body, error) {
-			t, err := statement.ParseAnchorType(kind)
+			t, err := statement.ParseAnchorKind(kind)
 			return statement.AddAnchor{Anchor: id, Type: t}, err
 		}},
 		{"retire", "Take an anchor out of use; what it held is not proven erased", func(id statement.AnchorID) (statement.Body, error) { return statement.RetireAnchor{Anchor: id}, nil }},
@@ -139,7 +139,7 @@ func anchorCommand() *cobra.Command {
 			}}
 		f.add(sub)
 		if v.use == "add" {
-			sub.Flags().StringVar(&kind, "type", "file", "what the custodian's --anchor says: file, tpm, pkcs11 or kms")
+			sub.Flags().StringVar(&kind, "kind", "file", "what the custodian's --anchor says: file, tpm, pkcs11 or kms")
 		}
 		c.AddCommand(sub)
 	}
@@ -175,7 +175,7 @@ type anchorRow struct {
 
 func (a anchorRow) String() string {
 	state := map[rules.AnchorState]string{rules.AnchorJoining: "joining", rules.AnchorLive: "live", rules.AnchorRetired: "retired", rules.AnchorEvicted: "evicted"}[a.row.State]
-	return fmt.Sprintf("%x  %-6s  %-8s generation %d  keeper %s", a.id, statement.AnchorTypeName(a.row.Type), state, a.row.Generation, a.row.Keeper)
+	return fmt.Sprintf("%x  %-6s  %-8s generation %d  keeper %s", a.id, statement.AnchorKindName(a.row.Type), state, a.row.Generation, a.row.Keeper)
 }
 
 func anchorRows(ctx context.Context, n *ledger.Node) (rows []anchorRow, err error) {

@@ -12,6 +12,7 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/ledger"
 	"example.org/agentkeys/operator"
 	"example.org/agentkeys/rules"
@@ -186,7 +187,7 @@ func anchors(ctx context.Context, node *ledger.Node) (all []finding) {
 }
 
 func fileMode(path string) finding {
-	if _, err := readSecretFile(path); err != nil {
+	if _, err := service.SecretFile(path); err != nil {
 		next := "chmod 600 " + path
 		if errors.Is(err, os.ErrNotExist) {
 			next = ""

@@ -13,6 +13,7 @@ import (
 
 	"example.org/agentkeys"
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/ledger"
 	"example.org/agentkeys/operator"
 	"example.org/agentkeys/rules"
@@ -32,7 +33,7 @@ func (f *authorityFlags) add(c *cobra.Command) {
 
 // act sends acts and fails unless each is done.
 func (f *authorityFlags) act(ctx context.Context, acts ...statement.Body) error {
-	key, err := readSecretFile(f.keyFile)
+	key, err := service.SecretFile(f.keyFile)
 	if err != nil {
 		return fmt.Errorf("--authority-key-file: %w", err)
 	}

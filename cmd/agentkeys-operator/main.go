@@ -12,10 +12,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"example.org/agentkeys"
 	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/operator"
-	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -71,11 +72,11 @@ func start(f startFlags) error {
 	if err != nil {
 		return fmt.Errorf("--vault: %w", err)
 	}
-	token, err := readSecretFile(f.tokenFile)
+	token, err := service.SecretFile(f.tokenFile)
 	if err != nil {
 		return fmt.Errorf("--token-file: %w", err)
 	}
-	key, err := readSecretFile(f.keyFile)
+	key, err := service.SecretFile(f.keyFile)
 	if err != nil {
 		return fmt.Errorf("--relay-key-file: %w", err)
 	}
@@ -117,25 +118,4 @@ func listen(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("--listen %s: the port is in use; stop what uses it or choose another", addr)
 	}
 	return ln, err
-}
-
-// readSecretFile reads the last non-empty line of a file that others cannot read;
-// lines before it are labels.
-func readSecretFile(path string) (string, error) {
-	if path == "" {
-		return "", errors.New("not given; --help has an example")
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s is readable by others; set its mode to 0600", path)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return lines[len(lines)-1], nil
 }

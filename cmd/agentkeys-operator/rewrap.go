@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.org/agentkeys/api"
+	"example.org/agentkeys/internal/service"
 	"example.org/agentkeys/operator"
 	"github.com/spf13/cobra"
 )
@@ -21,7 +22,7 @@ func rewrapCommand() *cobra.Command {
 		Example: "  agentkeys-operator rewrap --watch --custodian http://127.0.0.1:8081 --token-file operator.token --relay http://127.0.0.1:8080\n" +
 			"  agentkeys-operator rewrap --status --custodian http://127.0.0.1:8081 --token-file operator.token",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			token, err := readSecretFile(tokenFile)
+			token, err := service.SecretFile(tokenFile)
 			if err != nil {
 				return fmt.Errorf("--token-file: %w", err)
 			}

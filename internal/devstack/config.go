@@ -129,7 +129,7 @@ func (m More) parse() (id statement.AnchorID, kind uint8, err error) {
 		return id, 0, errors.New("dev.json: an anchor's id is damaged")
 	}
 	name, _, _ := strings.Cut(m.Place, ":")
-	kind, err = statement.ParseAnchorType(name)
+	kind, err = statement.ParseAnchorKind(name)
 	return statement.AnchorID(b), kind, err
 }
 

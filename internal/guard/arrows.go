@@ -55,7 +55,7 @@ func arrows() []arrow {
 		{"client", "the Go SDK of users and agents", "agentkeys api credential eip712 record seed statement"},
 		{"proxy", "puts secrets on the wire for processes that never hold them", "agentkeys api client credential"},
 		{"auditor", "what `agentkeys verify` does", "agentkeys attest ledger receipt record rules seed statement"},
-		{"internal/service", "how a server says that it is ready, and stops", ""},
+		{"internal/service", "how a server says that it is ready, stops, and reads a secret from a file", ""},
 		{"internal/devstack", "the development stack and its supervisor", "agentkeys attest erasure ledger rules statement"},
 		{"internal/thief", "the thief of `agentkeys demo`: opens what can be opened", "agentkeys envelope erasure ledger receipt seed statement"},
 		{"adversary", "the thief who kept everything, on the real stack; the mutants that must be caught", "agentkeys blobstore channel credential envelope ledger receipt rotation rules seed statement token"},
