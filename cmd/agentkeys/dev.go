@@ -83,6 +83,8 @@ func (a *app) devStart(ctx context.Context, dir string, f devFlags) error {
 	}
 	if pid, err := devstack.Running(dir); err != nil {
 		return err
+	} else if pid != 0 && len(f.anchors) > 0 {
+		return errors.New("dev: it runs, and --anchor counts at a start; stop it first: agentkeys dev stop")
 	} else if pid == 0 {
 		if err := a.background(ctx, dir, f); err != nil {
 			return err

@@ -8,52 +8,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/miekg/pkcs11"
+
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/erasure/anchortest"
+	"example.org/agentkeys/erasure/anchortest/emulator"
 	"example.org/agentkeys/erasure/wrapanchor"
-	"github.com/miekg/pkcs11"
 )
 
-const label, pin = "agentkeys test", "4321"
-
 var errDied = errors.New("process: died")
-
-// softHSM makes a token in files and gives the library, or skips where there is none,
-// unless AGENTKEYS_NEED names it.
-func softHSM(t *testing.T) (library, tokens string) {
-	t.Helper()
-	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"} {
-		if _, err := os.Stat(path); err == nil {
-			library = path
-		}
-	}
-	util, err := exec.LookPath("softhsm2-util")
-	if err != nil || library == "" {
-		if slices.Contains(strings.Fields(os.Getenv("AGENTKEYS_NEED")), "softhsm2") {
-			t.Fatal("AGENTKEYS_NEED names softhsm2, and it is not installed")
-		}
-		t.Skip("SoftHSM is not installed; on Debian: apt-get install softhsm2")
-	}
-	dir := t.TempDir()
-	tokens = filepath.Join(dir, "tokens")
-	conf := filepath.Join(dir, "softhsm2.conf")
-	err = errors.Join(os.Mkdir(tokens, 0o700), os.WriteFile(conf, []byte("directories.tokendir = "+tokens+"\nobjectstore.backend = file\nlog.level = ERROR\n"), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SOFTHSM2_CONF", conf)
-	out, err := exec.CommandContext(t.Context(), util, "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", "8765").CombinedOutput()
-	if err != nil {
-		t.Fatalf("softhsm2-util: %v: %s", err, out)
-	}
-	return library, tokens
-}
 
 type stage struct {
 	t      *testing.T
@@ -69,8 +37,8 @@ type stage struct {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	library, tokens := softHSM(t)
-	s := &stage{t: t, tokens: tokens, cfg: Config{Library: library, Token: label, PIN: func() (string, error) { return pin, nil },
+	soft := emulator.NewToken(t)
+	s := &stage{t: t, tokens: soft.Tokens, cfg: Config{Library: soft.Library, Token: soft.Label, PIN: func() (string, error) { return soft.PIN, nil },
 		Dir: filepath.Join(t.TempDir(), "anchor"), ID: erasure.AnchorID{1}}}
 	if _, err := s.reopen(); err != nil {
 		t.Fatal(err)

@@ -11,13 +11,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"example.org/agentkeys/erasure"
 	"example.org/agentkeys/erasure/anchortest"
-	"github.com/google/go-tpm/tpm2"
+	"example.org/agentkeys/erasure/anchortest/emulator"
 )
 
 func harness(t *testing.T) (anchortest.Harness, *bus, Config) {
-	b := startTPM(t).open()
+	b := busTo(t, emulator.StartTPM(t))
 	cfg := Config{TPM: b, Auth: NewAuth(), Interval: time.Nanosecond}
 	open := func() (erasure.Anchor, error) { return New(cfg) }
 	a, err := open()
@@ -57,7 +59,7 @@ func wantRoots(t *testing.T, a erasure.Anchor, want ...erasure.Root) {
 // The bus shows neither auth value nor owner auth, and every session that hides
 // something is salted: without a salt its key would follow from the auth value alone.
 func TestBus(t *testing.T) {
-	b := startTPM(t).open()
+	b := busTo(t, emulator.StartTPM(t))
 	owner := []byte("a password of the owner")
 	if _, err := (tpm2.HierarchyChangeAuth{AuthHandle: tpm2.TPMRHOwner, NewAuth: tpm2.TPM2BAuth{Buffer: owner}}).Execute(b.tpm); err != nil {
 		t.Fatal(err)
@@ -219,10 +221,10 @@ func TestNewAuthHasNoZero(t *testing.T) {
 }
 
 func TestPowerLoss(t *testing.T) {
-	s := startTPM(t)
+	s := emulator.StartTPM(t)
 	auth := NewAuth()
 	open := func() *Anchor {
-		a, err := New(Config{TPM: s.open(), Auth: auth, Interval: time.Nanosecond})
+		a, err := New(Config{TPM: busTo(t, s), Auth: auth, Interval: time.Nanosecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -231,24 +233,24 @@ func TestPowerLoss(t *testing.T) {
 	a := open()
 	stage(t, a, erasure.Root{1})
 	stage(t, a, erasure.Root{2})
-	s.stop()
-	s.start()
+	s.Stop()
+	s.Start()
 	wantRoots(t, open(), erasure.Root{1}, erasure.Root{2})
 	a = open()
 	if err := a.Destroy(t.Context(), erasure.Root{1}); err != nil {
 		t.Fatal(err)
 	}
-	s.stop()
-	s.start()
+	s.Stop()
+	s.Start()
 	wantRoots(t, open(), erasure.Root{2})
 }
 
 // What Limit admits is true: whoever has a copy of a virtual TPM's state has the root.
 func TestLimitCopiedStateOfAVirtualTPM(t *testing.T) {
-	s := startTPM(t)
+	s := emulator.StartTPM(t)
 	auth := NewAuth()
 	open := func() *Anchor {
-		a, err := New(Config{TPM: s.open(), Auth: auth, Interval: time.Nanosecond})
+		a, err := New(Config{TPM: busTo(t, s), Auth: auth, Interval: time.Nanosecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,21 +259,21 @@ func TestLimitCopiedStateOfAVirtualTPM(t *testing.T) {
 	a := open()
 	stage(t, a, erasure.Root{1})
 	stage(t, a, erasure.Root{2})
-	s.stop()
+	s.Stop()
 	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(s.state)); err != nil {
+	if err := os.CopyFS(copied, os.DirFS(s.State)); err != nil {
 		t.Fatal(err)
 	}
-	s.start()
+	s.Start()
 	if err := open().Destroy(t.Context(), erasure.Root{1}); err != nil {
 		t.Fatal(err)
 	}
 	wantRoots(t, open(), erasure.Root{2})
-	s.stop()
-	if err := errors.Join(os.RemoveAll(s.state), os.CopyFS(s.state, os.DirFS(copied))); err != nil {
+	s.Stop()
+	if err := errors.Join(os.RemoveAll(s.State), os.CopyFS(s.State, os.DirFS(copied))); err != nil {
 		t.Fatal(err)
 	}
-	s.start()
+	s.Start()
 	wantRoots(t, open(), erasure.Root{1}, erasure.Root{2})
 	if limit := a.Limit(); a.Kind() != "tpm" || !strings.Contains(limit, "virtual TPM") || !strings.Contains(limit, "backup") {
 		t.Errorf("kind %q, limit %q", a.Kind(), limit)
@@ -280,7 +282,7 @@ func TestLimitCopiedStateOfAVirtualTPM(t *testing.T) {
 
 // An index that was left by another anchor is told as that, and is not touched.
 func TestIndexOfAnotherAnchor(t *testing.T) {
-	b := startTPM(t).open()
+	b := busTo(t, emulator.StartTPM(t))
 	open := func(auth []byte) *Anchor {
 		a, err := New(Config{TPM: b, Auth: auth, Interval: time.Nanosecond})
 		if err != nil {

@@ -143,6 +143,13 @@ func (c *Config) addAnchors(places []string) error {
 		if _, _, err := m.parse(); err != nil {
 			return fmt.Errorf("--anchor %s: %w", place, err)
 		}
+		// One that is away later is waited for; one that never was there is a slip of the pen.
+		if path, ok := strings.CutPrefix(place, "tpm:"); ok {
+			path, _, _ = strings.Cut(path, "?")
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("--anchor %s: %w; want the device of a TPM 2.0, such as /dev/tpmrm0", place, err)
+			}
+		}
 		c.More = append(c.More, m)
 	}
 	return nil

@@ -318,8 +318,12 @@ func TestMoreAnchors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	device := filepath.Join(t.TempDir(), "tpm")
+	if err := os.WriteFile(device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		if err := c.addAnchors([]string{"tpm:/dev/tpmrm0", "kms:/k?region=eu-north-1"}); err != nil {
+		if err := c.addAnchors([]string{"tpm:" + device + "?interval=1m", "kms:/k?region=eu-north-1"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -331,5 +335,8 @@ func TestMoreAnchors(t *testing.T) {
 	}
 	if err := c.addAnchors([]string{"/dev/tpmrm0"}); err == nil || !strings.Contains(err.Error(), "want file, tpm, pkcs11 or kms") {
 		t.Errorf("no kind: %v", err)
+	}
+	if err := c.addAnchors([]string{"tpm:" + device + "0"}); err == nil || !strings.Contains(err.Error(), "want the device of a TPM") || len(c.More) != 2 {
+		t.Errorf("a TPM that is not there: %v", err)
 	}
 }

@@ -93,10 +93,30 @@ func (s *Stack) open() (err error) {
 		return err
 	}
 	s.cfg.NoSandbox = s.opt.Open
+	known := len(s.cfg.More)
 	if err := s.cfg.addAnchors(s.opt.Anchors); err != nil {
 		return err
 	}
+	if len(s.cfg.More) > known {
+		if err := s.tryAnchors(); err != nil {
+			return err
+		}
+	}
 	return s.cfg.save(s.opt.Dir)
+}
+
+// tryAnchors asks the custodian itself whether it understands them, before they are
+// remembered: with one that it does not, no later start would succeed.
+func (s *Stack) tryAnchors() error {
+	out, err := exec.Command(s.bins["agentkeys-custodian"], "--anchor", s.anchorFlag(), "--help").CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	why, _, _ := strings.Cut(string(out), "\n")
+	if _, after, ok := strings.Cut(why, "for flag -anchor: "); ok {
+		why = after
+	}
+	return fmt.Errorf("--anchor: %s", why)
 }
 
 // first makes the configuration of a new stack.

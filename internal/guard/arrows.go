@@ -37,6 +37,7 @@ func arrows() []arrow {
 		{"ledger", "the chain from outside: light rules, proofs, transactions, Await", "agentkeys rules"},
 		{"erasure", "shares in encrypted trees, anchors, the commit that forgets", "agentkeys"},
 		{"erasure/anchortest", "the contract every anchor is held to", "erasure"},
+		{"erasure/anchortest/emulator", "a TPM and a PKCS#11 token in software, for tests", ""},
 		{"erasure/wrapanchor", "roots wrapped under a key each, for devices that hold keys", "agentkeys erasure"},
 		{"erasure/tpmanchor", "anchor in the NV memory of a TPM 2.0", "erasure"},
 		{"erasure/pkcs11anchor", "anchor on a PKCS#11 token; the token itself needs cgo", "erasure erasure/wrapanchor"},

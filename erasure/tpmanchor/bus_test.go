@@ -4,89 +4,25 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
+
+	"example.org/agentkeys/erasure/anchortest/emulator"
 )
 
-// swtpm is a TPM in a process. Its state is what the host of a virtual TPM has.
-type swtpm struct {
-	t     *testing.T
-	state string
-	sock  string
-	cmd   *exec.Cmd
-}
-
-// startTPM skips where there is no swtpm, unless AGENTKEYS_NEED names it.
-func startTPM(t *testing.T) *swtpm {
+// busTo is the way to a TPM.
+func busTo(t *testing.T, s *emulator.TPM) *bus {
 	t.Helper()
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		if slices.Contains(strings.Fields(os.Getenv("AGENTKEYS_NEED")), "swtpm") {
-			t.Fatal("AGENTKEYS_NEED names swtpm, and there is none in PATH")
-		}
-		t.Skip("there is no swtpm in PATH; on Debian: apt-get install swtpm")
-	}
-	dir, err := os.MkdirTemp("", "tpm") // short: the path of a socket has 108 bytes
+	tpm, err := linuxudstpm.Open(s.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &swtpm{t: t, state: filepath.Join(dir, "state"), sock: filepath.Join(dir, "sock")}
-	if err := os.Mkdir(s.state, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s.start()
-	t.Cleanup(s.stop)
-	return s
-}
-
-func (s *swtpm) start() {
-	s.t.Helper()
-	s.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+s.state, "--server", "type=unixio,path="+s.sock,
-		"--flags", "not-need-init,startup-clear")
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("unix", s.sock)
-		if err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("swtpm does not start: %v", err)
-		}
-	}
-}
-
-// stop is a power loss.
-func (s *swtpm) stop() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
-	os.Remove(s.sock)
-}
-
-func (s *swtpm) open() *bus {
-	s.t.Helper()
-	tpm, err := linuxudstpm.Open(s.sock)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { tpm.Close() })
+	t.Cleanup(func() { tpm.Close() })
 	return &bus{tpm: tpm}
 }
 
