@@ -87,11 +87,19 @@ func (k *Keeper) progress(id erasure.AnchorID) func(loaded, total uint64) {
 // Open takes the leases and opens every tree; an anchor that is new to the chain is
 // committed once, which makes it live. It may be called again until it succeeds.
 func (k *Keeper) Open(ctx context.Context) error {
-	ids, err := k.leases(ctx)
+	ids, err := k.inUse(ctx)
 	if err != nil {
 		return err
 	}
-	if err := k.set.Open(ctx); err != nil {
+	// An anchor that is not ours keeps nobody from reading through the others.
+	var errs []error
+	var foreign []erasure.AnchorID
+	for _, id := range ids {
+		if err := k.lease(ctx, id); err != nil {
+			errs, foreign = append(errs, fmt.Errorf("anchor %s: %w", id, err)), append(foreign, id)
+		}
+	}
+	if err := errors.Join(append(errs, k.set.Open(ctx, foreign...))...); err != nil {
 		return err
 	}
 	for _, id := range ids {

@@ -43,7 +43,8 @@ func TestOpenTakesLeasesAndMakesAnchorsLive(t *testing.T) {
 	})
 }
 
-// What the chain shows as hardware must not be a file: nothing of it is opened.
+// What the chain shows as hardware must not be a file: nothing of it is opened, and a start
+// reads through the other anchor.
 func TestAnchorOfAnotherKind(t *testing.T) {
 	rotate(t, 2, func(t *testing.T, r *rotating) {
 		r.pause()
@@ -54,6 +55,12 @@ func TestAnchorOfAnotherKind(t *testing.T) {
 		r.pass(0)
 		if err := r.keeper.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "the chain has it as tpm, and this process was told file") {
 			t.Fatalf("opened: %v", err)
+		}
+		r.resume()
+		r.restart()
+		r.pass(time.Second)
+		if r.keeper.set.Tree(r.anchors[1].id) != nil || !r.keeper.Readable() {
+			t.Errorf("opened: the other kind %v, readable %v", r.keeper.set.Tree(r.anchors[1].id) != nil, r.keeper.Readable())
 		}
 	})
 }

@@ -54,9 +54,10 @@ func (s *Set) Evict(id AnchorID) {
 	}
 }
 
-// Open opens every anchor that is not open yet and may be called again, by one caller at
-// a time. An error names those that are still dead; the others work meanwhile.
-func (s *Set) Open(ctx context.Context) error {
+// Open opens every anchor that is not open yet, but for those that the caller does not hold,
+// and may be called again, by one caller at a time. An error names those that are still
+// dead; the others work meanwhile.
+func (s *Set) Open(ctx context.Context, except ...AnchorID) error {
 	s.mu.RLock()
 	members := slices.Clone(s.members)
 	s.mu.RUnlock()
@@ -65,7 +66,7 @@ func (s *Set) Open(ctx context.Context) error {
 		s.mu.RLock()
 		cfg, open := m.cfg, m.tree != nil
 		s.mu.RUnlock()
-		if open {
+		if open || slices.Contains(except, cfg.ID) {
 			continue
 		}
 		tree, err := Open(ctx, cfg)
