@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,8 +19,19 @@ const (
 type traced struct {
 	conn    *upstream
 	h2      bool
-	headers bool // they are written
-	request bool // all of it is
+	headers chan struct{} // closed once they are written
+	request bool          // all of it is
+}
+
+// went waits a little for headers that are just being written, by a goroutine that does not
+// know that the client has left.
+func (t *traced) went() bool {
+	select {
+	case <-t.headers:
+		return true
+	case <-time.After(cutGrace):
+		return false
+	}
 }
 
 // follow cuts the client's side when the lease is dropped, so no handler hangs in a read
@@ -78,7 +90,7 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 	}
 	return &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			t := &traced{}
+			t := &traced{headers: make(chan struct{})}
 			conn := info.Conn
 			if c, ok := conn.(*tls.Conn); ok {
 				t.h2 = c.ConnectionState().NegotiatedProtocol == "h2"
@@ -89,7 +101,7 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 			defer x.mu.Unlock()
 			x.conns = append(x.conns, t)
 		},
-		WroteHeaders: func() { last(func(t *traced) { t.headers = true }) },
+		WroteHeaders: func() { last(func(t *traced) { close(t.headers) }) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			last(func(t *traced) { t.request = info.Err == nil })
 		},
@@ -101,17 +113,19 @@ func (x *exchange) trace() *httptrace.ClientTrace {
 // calls: it stays, unless this one was dropped or some of it may still be under way.
 func (x *exchange) settle() {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	for i, t := range x.conns {
-		if t.conn == nil || x.finished && t.request && i == len(x.conns)-1 && !x.dropped.Load() {
+	conns, finished := slices.Clone(x.conns), x.finished
+	whole := finished && len(conns) > 0 && conns[len(conns)-1].request
+	x.mu.Unlock()
+	for i, t := range conns {
+		if t.conn == nil || whole && i == len(conns)-1 && !x.dropped.Load() {
 			continue
 		}
-		if t.h2 && !x.dropped.Load() && t.headers && t.conn.flushed() {
+		if t.h2 && !x.dropped.Load() && t.went() && t.conn.flushed() {
 			continue
 		}
 		t.conn.abort()
 	}
-	if x.finished && x.buf != nil {
+	if finished && x.buf != nil {
 		x.e.buffers.Put(x.buf)
 	}
 	x.mask.wipe()
