@@ -41,6 +41,7 @@ type Jobs struct {
 	rotators rotators
 
 	often  often
+	fewer  fewer
 	warned sync.Map // erasure.ShareID of draining epochs whose expiring credentials were told of
 
 	rewrap  sync.Mutex    // one question about the shielding key at a time
@@ -239,7 +240,7 @@ func (j *Jobs) draining(ctx context.Context, user agentkeys.Wallet, u rules.User
 		}
 		return bytes.Compare(a.Service[:], b.Service[:])
 	})
-	return entries[:min(len(entries), maxRows)], nil
+	return entries[:min(len(entries), j.fewer.limit(user))], nil
 }
 
 // start opens a channel to the rotator. Nothing of the job leaves yet.

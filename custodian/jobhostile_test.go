@@ -148,6 +148,36 @@ func TestHostileCourier(t *testing.T) {
 	}
 }
 
+// A courier that loses every third object for ever delays a rotation and does not block it.
+func TestEveryThirdPutIsDropped(t *testing.T) {
+	rotate(t, 1, func(t *testing.T, r *rotating) {
+		names := make([]string, 20)
+		for i := range names {
+			names[i] = fmt.Sprintf("service%d", i)
+		}
+		r.draining(names...)
+		puts, jobs := 0, 0
+		r.courier.hand.sealed = func(to string, b []byte) (string, []byte) {
+			if puts++; puts%3 == 0 {
+				to += "x"
+			}
+			return to, b
+		}
+		for r.user().Draining.LiveCount > 0 {
+			if jobs++; jobs > 200 {
+				t.Fatalf("%d credentials still wait after %d jobs", r.user().Draining.LiveCount, jobs)
+			}
+			_, _ = r.courier.next(t.Context(), r.owner.Wallet())
+			r.pass(time.Second)
+		}
+		r.settle(2)
+		r.intact()
+		if puts < len(names)*5/4 {
+			t.Errorf("%d puts of %d objects: none was repeated", puts, len(names))
+		}
+	})
+}
+
 // Repeats and another order of good receipts change nothing.
 func TestReceiptsRepeated(t *testing.T) {
 	rotate(t, 1, func(t *testing.T, r *rotating) {

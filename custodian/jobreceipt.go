@@ -105,6 +105,7 @@ func (j *Jobs) moved(ctx context.Context, w *job, c receipt.Rotated, sig receipt
 	if err != nil {
 		return err
 	}
+	j.fewer.arrived(w.user)
 	j.s.step("moved.proven")
 	return j.moveProven(ctx, w, c, w.entries[from:from+len(c.Rows)])
 }
@@ -150,6 +151,9 @@ func (j *Jobs) stored(ctx context.Context, user agentkeys.Wallet, c receipt.Rota
 	for _, r := range c.Rows {
 		g.Go(func() error {
 			b, err := j.s.cfg.Store.Get(ctx, user, blobstore.Key(user, c.To, r.Service, r.NewBlob), int64(envelope.MaxEnvelope))
+			if errors.Is(err, blobstore.ErrNotFound) {
+				j.fewer.lost(user, len(c.Rows))
+			}
 			if errors.Is(err, blobstore.ErrNotFound) || err == nil && envelope.HashOf(b) != r.NewHash {
 				return conflict.because("Ask for the user's job again", "store: a re-sealed object is missing or has other bytes")
 			}

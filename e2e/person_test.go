@@ -50,12 +50,13 @@ func (v *vault) enrol(t *testing.T) *person {
 	return p
 }
 
-func (p *person) submit(t *testing.T, b statement.Body) {
+func (p *person) submit(t *testing.T, b statement.Body) api.Accepted {
 	t.Helper()
 	acc, err := p.c.Submit(t.Context(), p.key, b)
 	if err != nil || acc.Name != "ok" {
 		t.Fatalf("%T: %+v %v", b, acc, err)
 	}
+	return acc
 }
 
 func valueOf(name agentkeys.Service) string { return "value-of-" + string(name) + "-secret" }
